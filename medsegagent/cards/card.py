@@ -1,0 +1,171 @@
+"""The dataset card: what a dataset's models take in (channels) and give out (labels), and which models exist."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, field_validator, model_validator
+
+Values = Annotated[tuple[int, ...], BeforeValidator(lambda value: (value,) if isinstance(value, int) else value)]
+"""Stored voxel values that one label means: `5`, or a list whose union is meant (nnU-Net's region notation)."""
+
+Fold = int | Literal["all"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Source(_Frozen):
+    """Where a model's weights can be had."""
+
+    url: str
+    archive: str = ""
+    size: int | None = None
+    """Bytes."""
+    sha256: str | None = None
+    licence: str | None = None
+    """None: not known."""
+    licence_required: bool = False
+    """True: the publisher gives the weights only against a licence number."""
+
+
+class ModelPart(_Frozen):
+    """One trained nnU-Net in nnU-Net's own results layout: `DATASET/TRAINER__PLANS__CONFIGURATION/fold_N/`."""
+
+    dataset_folder: Annotated[str, Field(pattern=r"^Dataset\d{3}_[\w.-]+$")]
+    trainer: Annotated[str, Field(pattern=r"^[A-Za-z]\w*$")] = "nnUNetTrainer"
+    plans: Annotated[str, Field(pattern=r"^[A-Za-z][\w.-]*$")] = "nnUNetPlans"
+    configuration: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = "3d_fullres"
+    folds: tuple[Fold, ...] = ()
+    """Empty: every fold that is installed."""
+    checkpoint: Annotated[str, Field(pattern=r"^[\w.-]+\.pth$")] = "checkpoint_final.pth"
+    labels: dict[str, Values] | None = None
+    """Card label -> this network's own values. None: the card's values."""
+    source: Source | None = None
+
+    @property
+    def folder(self) -> str:
+        """Path below a results root, with forward slashes."""
+        return f"{self.dataset_folder}/{self.trainer}__{self.plans}__{self.configuration}"
+
+
+class ModelEntry(_Frozen):
+    """One model that implements the card, in one part or several."""
+
+    id: Annotated[str, Field(pattern=r"^[\w.:/-]+$")]
+    """Unique over all cards, e.g. `totalsegmentator/total:fast`."""
+    title: str = ""
+    parts: Annotated[tuple[ModelPart, ...], Field(min_length=1)]
+    channels: tuple[str, ...] | None = None
+    """Per network channel, the card's channel index as a string key. None: the card's order."""
+    voter: str = ""
+    """Models with the same voter (speeds, versions of one task) share one vote. Empty: the id."""
+    use_mirroring: bool | None = None
+    """Test-time mirroring. None: as the checkpoint allows."""
+    tile_step_size: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Sliding-window step as a fraction of the patch. None: nnU-Net's default, 0.5."""
+    reorient: Literal["RAS"] | None = None
+    """Axis order that the network expects, if it is not the file's own."""
+    spacing_mm: tuple[float, float, float] | None = None
+    """Training grid, x, y, z."""
+    notes: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_traversal(cls, data: Any) -> Any:
+        if isinstance(data, dict) and ".." in str(data.get("id", "")):
+            raise ValueError("a model id must not contain '..'")
+        return data
+
+
+class DatasetCard(_Frozen):
+    """What one dataset's models can segment. A new dataset is a new JSON file, never new code.
+
+    Field names follow nnU-Net's dataset.json, so that a trained model's file becomes a card without retyping.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$", max_length=120)]
+    description: str = ""
+    body_region: str = ""
+    channel_names: Annotated[dict[str, str], Field(min_length=1)]
+    """Channel index ("0", "1", ...) -> name, in nnU-Net's order."""
+    labels: Annotated[dict[str, Values], Field(min_length=1)]
+    """Label name -> the stored voxel values it means. `background` is 0 and may be left out."""
+    regions_class_order: tuple[int, ...] | None = None
+    num_training: Annotated[int | None, Field(alias="numTraining", ge=0)] = None
+    file_ending: str = ".nii.gz"
+    website: str = ""
+    paper: str = ""
+    """DOI."""
+    dataset_doi: str = ""
+    licence: str | None = None
+    """Of the dataset; None: not known."""
+    models: tuple[ModelEntry, ...] = ()
+    bindings: dict[str, str] = Field(default_factory=dict)
+    """Label name -> concept phrase ("left kidney"), where the label's own name does not say it."""
+    demo: bool = False
+    """True: a toy trained on synthetic patients, never for a real scan."""
+
+    @field_validator("channel_names")
+    @classmethod
+    def _channels_are_numbered(cls, channels: dict[str, str]) -> dict[str, str]:
+        if sorted(channels) != sorted(str(index) for index in range(len(channels))):
+            raise ValueError(f"keys must be '0' to '{len(channels) - 1}', got {sorted(channels)}")
+        if blank := [index for index, name in channels.items() if not name.strip()]:
+            raise ValueError(f"channel {blank[0]} has no name")
+        return dict(sorted(channels.items(), key=lambda item: int(item[0])))
+
+    @field_validator("labels")
+    @classmethod
+    def _values_are_foreground(cls, labels: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+        foreground = {name: values for name, values in labels.items() if name != "background"}
+        for name, values in foreground.items():
+            if not name.strip():
+                raise ValueError("a label has an empty name")
+            if min(values, default=0) < 1:
+                raise ValueError(f"label {name!r} covers {list(values)}; give voxel values >= 1, for 0 is background")
+        if not foreground:
+            raise ValueError("no foreground label")
+        return foreground
+
+    @model_validator(mode="after")
+    def _references_resolve(self) -> DatasetCard:
+        if unknown := sorted(self.bindings.keys() - self.labels.keys()):
+            raise ValueError(f"bindings name labels that the card lacks: {unknown}")
+        for model in self.models:
+            if model.channels is not None and not set(model.channels) <= self.channel_names.keys():
+                raise ValueError(f"model {model.id!r}: channels {list(model.channels)} are not keys of channel_names")
+            for part in model.parts:
+                if part.labels is not None and (unknown := sorted(part.labels.keys() - self.labels.keys())):
+                    raise ValueError(f"model {model.id!r}: labels that the card lacks: {unknown}")
+        return self
+
+    @field_serializer("labels")
+    def _plain_ints(self, labels: dict[str, tuple[int, ...]]) -> dict[str, int | list[int]]:
+        return {"background": 0} | {n: v[0] if len(v) == 1 else list(v) for n, v in labels.items()}
+
+
+def card_fields(raw: dict[str, Any], stem: str) -> dict[str, Any]:
+    """Turn an older-style card or a bare dataset.json into this schema's fields.
+
+    Args:
+        raw: The decoded JSON object.
+        stem: The file's name without ending, the name of a card that states none.
+
+    Returns:
+        Fields for `DatasetCard.model_validate`; keys that no schema knows are kept, so that they are reported.
+    """
+    fields = dict(raw)
+    fields.setdefault("name", stem)
+    if "channel_names" not in fields and "input_modalities" in fields:
+        fields["channel_names"] = fields.pop("input_modalities")
+    if "channel_names" not in fields and "modality" in fields:  # nnU-Net v1
+        fields["channel_names"] = fields.pop("modality")
+    if isinstance(channels := fields.get("channel_names"), list):
+        fields["channel_names"] = {str(index): name for index, name in enumerate(channels)}
+    labels = fields.get("labels")
+    if isinstance(labels, dict) and labels and all(re.fullmatch(r"\d+", str(key)) for key in labels):
+        fields["labels"] = {str(name): int(value) for value, name in labels.items()}  # v1 wrote value -> name
+    return fields

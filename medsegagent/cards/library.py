@@ -1,0 +1,105 @@
+"""Load cards from disk. A broken card is reported and never takes the others down."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from medsegagent.cards.card import DatasetCard, card_fields
+from medsegagent.errors import CardError
+
+BUILT_IN = ("benchmark", "zoo", "all")
+_CARD_SIZE_LIMIT = 4 * 2**20
+
+
+@dataclass(frozen=True)
+class Library:
+    """The cards in use, by name, and what was wrong with the ones that did not load."""
+
+    cards: Mapping[str, DatasetCard]
+    problems: tuple[CardError, ...] = ()
+
+    @classmethod
+    def load(cls, which: str | Path = "all") -> Library:
+        """Load a library.
+
+        Args:
+            which: "benchmark" (the 23 cards), "zoo" (cards of public checkpoints), "all", or a folder of cards.
+
+        Raises:
+            CardError: If the folder does not exist or holds no usable card.
+        """
+        shipped = _shipped_folder()
+        if str(which) == "benchmark":
+            return cls._from_files(sorted(shipped.glob("*.json")), shipped)
+        if str(which) == "zoo":
+            return cls._from_files(sorted((shipped / "zoo").rglob("*.json")), shipped / "zoo")
+        if str(which) == "all":
+            return cls._from_files(sorted(shipped.rglob("*.json")), shipped)
+        folder = Path(which)
+        if not folder.is_dir():
+            raise CardError("there is no such folder", f"Give a folder of JSON cards, or one of {BUILT_IN}.", str(which))
+        return cls._from_files(sorted(folder.rglob("*.json")), folder)
+
+    @classmethod
+    def _from_files(cls, files: list[Path], folder: Path) -> Library:
+        cards: dict[str, DatasetCard] = {}
+        problems: list[CardError] = []
+        for file in files:
+            try:
+                card = load_card(file)
+            except CardError as error:
+                problems.append(error)
+                continue
+            if card.name in cards:
+                problems.append(CardError(f"a card named {card.name!r} exists already", "Rename one.", str(file)))
+            else:
+                cards[card.name] = card
+        if not cards:
+            detail = f" ({problems[0]})" if problems else ""
+            raise CardError(f"no usable card{detail}", "Put at least one JSON card there.", str(folder))
+        return cls(dict(sorted(cards.items())), tuple(problems))
+
+    def __iter__(self) -> Iterator[DatasetCard]:
+        return iter(self.cards.values())
+
+    def __len__(self) -> int:
+        return len(self.cards)
+
+
+def load_card(file: Path) -> DatasetCard:
+    """Read one card, in this project's schema, as a bare nnU-Net dataset.json, or in the field's older style.
+
+    Raises:
+        CardError: Naming file, field, value and what was expected.
+    """
+    try:
+        if file.stat().st_size > _CARD_SIZE_LIMIT:
+            raise CardError(f"larger than {_CARD_SIZE_LIMIT >> 20} MiB", "A card is a small JSON file.", str(file))
+        raw: Any = json.loads(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise CardError(f"not a readable JSON file ({error})", "Fix the file or remove it.", str(file)) from error
+    if not isinstance(raw, dict):
+        raise CardError(f"holds a JSON {type(raw).__name__}, not an object", "See docs/add_a_card.md.", str(file))
+    try:
+        return DatasetCard.model_validate(card_fields(raw, file.stem))
+    except ValidationError as error:
+        wrong = "; ".join(_complaint(item) for item in error.errors())
+        raise CardError(wrong, "Fix these fields; docs/add_a_card.md shows a valid card.", str(file)) from error
+
+
+def _complaint(item: Any) -> str:
+    field = ".".join(str(step) for step in item["loc"]) or "card"
+    found = "" if item["type"] == "missing" else f", got {item['input']!r:.80}"
+    return f"{field}: {item['msg']}{found}"
+
+
+def _shipped_folder() -> Path:
+    package = Path(__file__).resolve().parents[1]
+    in_wheel = package / "dataset"
+    return in_wheel if in_wheel.is_dir() else package.parent / "dataset"

@@ -1,0 +1,95 @@
+"""The one family of errors. Code reads the fields; people read `str(error)`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, ClassVar
+
+
+class ExitCode(IntEnum):
+    """What the process answers to the shell; the table is in the README."""
+
+    OK = 0
+    BUG = 1
+    USAGE = 2
+    NO_MATCH = 3
+    NO_MODEL = 4
+    BAD_INPUT = 5
+    ANSWER_NEEDED = 6
+    ALL_FAILED = 7
+    INTERRUPTED = 130
+
+
+@dataclass(eq=False)
+class MedSegAgentError(Exception):
+    """Base of every error raised on purpose.
+
+    Attributes:
+        what: What happened, one sentence, no trailing full stop needed.
+        remedy: What to do next, one sentence.
+        where: The file, card, model or option concerned; empty if there is none.
+    """
+
+    what: str
+    remedy: str
+    where: str = ""
+    exit_code: ClassVar[ExitCode] = ExitCode.BAD_INPUT
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        return f"{place}{self.what.rstrip('.')}. {self.remedy}".strip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception pickles only positional arguments; errors must survive the way back from a worker process.
+        return type(self), (self.what, self.remedy, self.where)
+
+
+class UsageError(MedSegAgentError):
+    """An option or the instruction itself cannot be used."""
+
+    exit_code = ExitCode.USAGE
+
+
+class NoMatchError(MedSegAgentError):
+    """No card answers the instruction (unknown target, wrong modality, or not a request)."""
+
+    exit_code = ExitCode.NO_MATCH
+
+
+class NoModelError(MedSegAgentError):
+    """Cards match, but none of their models is installed and usable."""
+
+    exit_code = ExitCode.NO_MODEL
+
+
+class CardError(MedSegAgentError):
+    """A dataset card does not fit the schema."""
+
+
+class VocabularyError(MedSegAgentError):
+    """A vocabulary data file does not fit the schema."""
+
+
+class ImageError(MedSegAgentError):
+    """An image cannot be read or used."""
+
+
+class ModelError(MedSegAgentError):
+    """A model folder cannot be used: incomplete, truncated, or asking for code we do not run."""
+
+
+class OutputError(MedSegAgentError):
+    """The output folder cannot be written."""
+
+
+class AnswerNeededError(MedSegAgentError):
+    """Only the user can decide, and nobody can be asked."""
+
+    exit_code = ExitCode.ANSWER_NEEDED
+
+
+class AllModelsFailedError(MedSegAgentError):
+    """Every planned model failed."""
+
+    exit_code = ExitCode.ALL_FAILED

@@ -1,0 +1,61 @@
+"""The fused result."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsegagent.images.volume import Grid
+
+
+@dataclass(frozen=True)
+class Ballot:
+    """One model's vote on one structure. `dice` is against the fused mask; NaN if both are empty."""
+
+    model: str
+    card: str
+    weight: float
+    rank: int
+    voxels: int
+    dice: float
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One fused mask. A pair target with sided voters becomes two structures, left and right.
+
+    Attributes:
+        id: File-name-safe and unique, e.g. `kidney_left`.
+        name: For people.
+        target: The `Target.id` it answers.
+        concepts: Vocabulary ids.
+        mask: bool `(Z, Y, X)`.
+        agreement: uint8 `(Z, Y, X)`, percentage of yes-weight, 0 to 100.
+        ballots: One per voting model, best rank first.
+        pairwise_dice: (model, model) -> Dice between their own masks; NaN if both are empty.
+        layer: Paint order in the multi-label map, 0 first: containing before contained.
+        value: Its value in `segmentation.nii.gz`, from 1.
+    """
+
+    id: str
+    name: str
+    target: str
+    concepts: tuple[str, ...]
+    mask: NDArray[np.bool_]
+    agreement: NDArray[np.uint8]
+    ballots: tuple[Ballot, ...]
+    pairwise_dice: Mapping[tuple[str, str], float]
+    layer: int
+    value: int
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """All fused structures on the input's grid; they may overlap only where anatomy implies it."""
+
+    grid: Grid
+    structures: tuple[Structure, ...]
+    warnings: tuple[str, ...] = ()

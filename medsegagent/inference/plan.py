@@ -1,0 +1,89 @@
+"""The plan: the selection made runnable."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from medsegagent.cards.card import Fold
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class InstalledPart(_Frozen):
+    """One trained nnU-Net on disk, and what it gives in the card's words."""
+
+    folder: Path
+    """`.../DATASET/TRAINER__PLANS__CONFIGURATION`, holding dataset.json, plans.json and fold_N/."""
+    folds: tuple[Fold, ...]
+    checkpoint: str
+    labels: dict[str, tuple[int, ...]]
+    """Card label -> the network's own output values; a label it does not give is absent."""
+
+
+class InstalledModel(_Frozen):
+    """One usable model behind a card."""
+
+    id: str
+    card: str
+    parts: tuple[InstalledPart, ...]
+    channels: tuple[str, ...]
+    """Per network channel, the card's channel index as a string key."""
+    voter: str
+    use_mirroring: bool | None = None
+    tile_step_size: float | None = None
+    reorient: Literal["RAS"] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    """Training grid, x, y, z."""
+    num_training: int | None = None
+
+
+class PartValues(_Frozen):
+    """Voxels of one part's label map whose value is in `values` belong to the mask."""
+
+    part: int
+    values: tuple[int, ...]
+
+
+class PlannedTarget(_Frozen):
+    """One target by one model: masks are the union over the parts named."""
+
+    target: str
+    whole: tuple[PartValues, ...]
+    left: tuple[PartValues, ...] = ()
+    right: tuple[PartValues, ...] = ()
+
+
+class PlannedModel(_Frozen):
+    """One model to run."""
+
+    model: InstalledModel
+    inputs: tuple[int, ...]
+    """Per network channel, the index of the volume that feeds it."""
+    targets: tuple[PlannedTarget, ...]
+    weight: float = 1.0
+    rank: int
+    """1 is the best; settles exact ties."""
+    reason: str
+    """Why this rank."""
+
+
+class Skipped(_Frozen):
+    """A card or model that matched and will not run."""
+
+    card: str
+    model: str = ""
+    reason: str
+
+
+class Plan(_Frozen):
+    """What runs, in which order, where; and what does not, and why."""
+
+    models: tuple[PlannedModel, ...]
+    skipped: tuple[Skipped, ...] = ()
+    device: str
+    device_reason: str

@@ -1,0 +1,42 @@
+"""What running a model gives."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One model's answer on the input's own grid.
+
+    Attributes:
+        model: `InstalledModel.id`.
+        card: The card behind it.
+        weight: Its vote.
+        rank: 1 is the best; settles exact ties.
+        masks: Target id -> bool `(Z, Y, X)`. An empty mask is "not found by this model".
+        sides: For an unsided paired target that this model splits: target id -> uint8 `(Z, Y, X)`, 0 neither,
+            1 the patient's left, 2 the patient's right.
+        seconds: Wall time.
+    """
+
+    model: str
+    card: str
+    weight: float
+    rank: int
+    masks: Mapping[str, NDArray[np.bool_]]
+    sides: Mapping[str, NDArray[np.uint8]]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A planned model that gave nothing; the others go on."""
+
+    model: str
+    card: str
+    reason: str

@@ -1,0 +1,73 @@
+"""The answer of matching: which cards, and which of their labels, answer which target."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from medsegagent.language.request import Request
+
+Stage = Literal["modality", "anatomy", "label"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LabelExpression(_Frozen):
+    """A union of a card's labels, minus another: KiTS23's kidney is `kidney and masses` minus `kidney masses`.
+
+    Names are the card's label names; `values` are the card's stored values that remain, sorted. A model with its
+    own values evaluates `plus` and `minus` on those.
+    """
+
+    plus: tuple[str, ...]
+    minus: tuple[str, ...] = ()
+    values: tuple[int, ...]
+
+
+class TargetLabels(_Frozen):
+    """How one card answers one target.
+
+    `left` and `right` are set where the card can tell the sides of an unsided, paired target apart.
+    """
+
+    target: str
+    """`Target.id`."""
+    whole: LabelExpression
+    left: LabelExpression | None = None
+    right: LabelExpression | None = None
+    reason: str = ""
+
+
+class CardSelection(_Frozen):
+    """One card and its answers, at least one."""
+
+    card: str
+    targets: tuple[TargetLabels, ...]
+
+
+class Dropped(_Frozen):
+    """Why a card is not in the selection, in one short sentence."""
+
+    card: str
+    stage: Stage
+    reason: str
+
+
+class Selection(_Frozen):
+    """Every card that answers the request, sorted by name. Empty: see `refusal`."""
+
+    request: Request
+    cards: tuple[CardSelection, ...] = ()
+    refusal: str | None = None
+    """Why nothing is selected, with what to do next; None when something is."""
+
+    @property
+    def labels(self) -> dict[str, list[int]]:
+        """Card name -> sorted stored values, regions flattened: the form in which selections are judged."""
+        return {
+            card.card: sorted({value for target in card.targets for value in target.whole.values})
+            for card in self.cards
+        }
