@@ -51,6 +51,16 @@ class ModelPart(_Frozen):
         return f"{self.dataset_folder}/{self.trainer}__{self.plans}__{self.configuration}"
 
 
+class Crop(_Frozen):
+    """The box that a model was trained on: around what another model finds."""
+
+    model: str
+    """Id of the model that finds the box, e.g. `totalsegmentator/total:fast`."""
+    labels: Annotated[tuple[str, ...], Field(min_length=1)]
+    """Labels of that model's card whose union the box holds."""
+    margin_mm: Annotated[float, Field(ge=0)] = 20.0
+
+
 class ModelEntry(_Frozen):
     """One model that implements the card, in one part or several."""
 
@@ -70,6 +80,8 @@ class ModelEntry(_Frozen):
     """Axis order that the network expects, if it is not the file's own."""
     spacing_mm: tuple[float, float, float] | None = None
     """Training grid, x, y, z."""
+    crop: Crop | None = None
+    """None: trained on whole images."""
     notes: str = ""
 
     @model_validator(mode="before")
