@@ -83,10 +83,23 @@ class OutputError(MedSegAgentError):
     """The output folder cannot be written."""
 
 
-class AnswerNeededError(MedSegAgentError):
-    """Only the user can decide, and nobody can be asked."""
+class ConfigError(MedSegAgentError):
+    """The LLM configuration cannot be used, or the endpoint refuses it (key, model name)."""
 
+
+class EndpointError(MedSegAgentError):
+    """An LLM endpoint gives no answer: unreachable, failing, too slow, or the run's budget is spent."""
+
+
+@dataclass(eq=False)
+class AnswerNeededError(MedSegAgentError):
+    """Only the user can decide, and nobody can be asked. Each of `choices` is an instruction that would be clear."""
+
+    choices: tuple[str, ...] = ()
     exit_code = ExitCode.ANSWER_NEEDED
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.what, self.remedy, self.where, self.choices)
 
 
 class AllModelsFailedError(MedSegAgentError):

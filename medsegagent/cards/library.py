@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,18 @@ class Library:
             detail = f" ({problems[0]})" if problems else ""
             raise CardError(f"no usable card{detail}", "Put at least one JSON card there.", str(folder))
         return cls(dict(sorted(cards.items())), tuple(problems))
+
+    def get(self, name: str) -> DatasetCard:
+        """One card by name.
+
+        Raises:
+            CardError: If there is none; names the nearest ones.
+        """
+        if name not in self.cards:
+            near = get_close_matches(name, self.cards, n=3, cutoff=0.4)
+            hint = f"Did you mean {', '.join(near)}?" if near else "`medsegagent cards list` shows all."
+            raise CardError("no such card", hint, name)
+        return self.cards[name]
 
     def __iter__(self) -> Iterator[DatasetCard]:
         return iter(self.cards.values())
