@@ -78,6 +78,8 @@ class Skipped(_Frozen):
     card: str
     model: str = ""
     reason: str
+    lacks: Literal["channels", "model", ""] = ""
+    """What would make it run, if that is known."""
 
 
 class Plan(_Frozen):

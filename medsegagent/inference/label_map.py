@@ -1,0 +1,68 @@
+"""One trained nnU-Net on one case: the label map that nnU-Net's own command would write."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsegagent.errors import ImageError, ModelError
+from medsegagent.images.volume import Volume
+from medsegagent.inference.network import TrainedNetwork
+from medsegagent.inference.orientation import AS_STORED, to_ras
+from medsegagent.inference.sliding_window import Tick, predict_logits
+
+_DEFAULT_STEP = 0.5
+
+
+def segment_volumes(
+    trained: TrainedNetwork,
+    volumes: Sequence[Volume],
+    device: str,
+    *,
+    reorient: bool = False,
+    mirror: bool = True,
+    tile_step: float | None = None,
+    tick: Tick | None = None,
+) -> NDArray[np.unsignedinteger]:
+    """Preprocess, predict, and bring the labels back to the images' own grid.
+
+    Args:
+        trained: The network.
+        volumes: One per network channel, on one grid.
+        device: Where the network computes.
+        reorient: Whether the network expects RAS+ index order (readers that reorient always do).
+        mirror: Whether to average over mirrored patches, where the checkpoint allows it.
+        tile_step: Step as a fraction of the patch; None: nnU-Net's default, 0.5.
+        tick: Told of each tile.
+
+    Returns:
+        The network's own label values, uint8 or uint16, `(Z, Y, X)`.
+
+    Raises:
+        ImageError: If the image is empty for this network.
+        ModelError: If the network's answer is not finite.
+    """
+    import torch
+    from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+    reorient = reorient or trained.plans.plans["image_reader_writer"].endswith("WithReorient")
+    turn = to_ras(volumes[0].grid) if reorient else AS_STORED
+    images = np.stack([turn.apply(volume.array) for volume in volumes])
+    if not images.any():
+        raise ImageError("every voxel is 0", "Give an image with content.", str(volumes[0].path))
+    # As nnU-Net's readers say it: mm along Z, Y, X.
+    properties = {"spacing": [abs(float(mm)) for mm in turn.spacing(volumes[0].grid.spacing[::-1])]}
+    data, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
+        images, None, properties, trained.plans, trained.configuration, trained.dataset
+    )
+    step = _DEFAULT_STEP if tile_step is None else tile_step
+    logits = predict_logits(trained, torch.from_numpy(data), device, tile_step=step, mirror=mirror, tick=tick)
+    if not torch.isfinite(logits).all():
+        raise ModelError("the network's answer holds NaN or infinity", "Its weights are damaged; install it again.")
+    labels = convert_predicted_logits_to_segmentation_with_correct_shape(
+        logits, trained.plans, trained.configuration, trained.label_manager, properties
+    )
+    return turn.undo(labels)

@@ -1,0 +1,154 @@
+"""Selection -> Plan: which installed models run, on which volumes, for which targets, and what does not and why."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from medsegagent.cards.library import Library
+from medsegagent.errors import ImageError, MedSegAgentError, NoModelError
+from medsegagent.images.volume import Volume
+from medsegagent.inference.channels import assign_channels
+from medsegagent.inference.device import choose_device
+from medsegagent.inference.plan import InstalledModel, PartValues, Plan, PlannedModel, PlannedTarget, Skipped
+from medsegagent.inference.ranking import Rank, rank
+from medsegagent.matching.selection import CardSelection, LabelExpression, Selection, TargetLabels
+from medsegagent.models.store import Store
+
+
+class _Candidate(NamedTuple):
+    rank: Rank
+    model: InstalledModel
+    inputs: tuple[int, ...]
+    chosen: CardSelection
+
+
+def plan(
+    selection: Selection,
+    store: Store,
+    volumes: Sequence[Volume],
+    device: str = "auto",
+    *,
+    without: Collection[str] = (),
+) -> Plan:
+    """Make a selection runnable.
+
+    A target that a model cannot give whole is left out for that model. Models of one voter (speeds, versions) answer
+    each target once, the highest-ranked first.
+
+    Args:
+        selection: Cards and labels.
+        store: Installed models.
+        volumes: The images; the first one's grid is the one that predictions are on.
+        device: As for `choose_device`.
+        without: Model ids not to use, e.g. because they failed.
+
+    Returns:
+        Best rank first; no models if nothing can run (`refusal` then says why).
+
+    Raises:
+        UsageError: If the device is not there.
+    """
+    skipped: list[Skipped] = []
+    candidates: list[_Candidate] = []
+    for chosen in selection.cards:
+        card = store.cards[chosen.card]
+        assigned = assign_channels(card.channel_names, volumes, selection.request.modality.families)
+        if isinstance(assigned, str):
+            skipped.append(Skipped(card=card.name, reason=assigned, lacks="channels"))
+            continue
+        models = [model for model in store.of_card(card.name) if model.id not in without]
+        if not models:
+            reason = "its model failed" if store.of_card(card.name) else _why_no_model(store, card.name)
+            skipped.append(Skipped(card=card.name, reason=reason, lacks="model"))
+        for model in models:
+            inputs = tuple(assigned[key] for key in model.channels)
+            candidates.append(_Candidate(rank(model, card, volumes[0].grid.spacing), model, inputs, chosen))
+    planned: list[PlannedModel] = []
+    answered: dict[tuple[str, str], str] = {}
+    for candidate in sorted(candidates, key=lambda candidate: candidate.rank):
+        model = candidate.model
+        given = [target for labels in candidate.chosen.targets if (target := _planned_target(model, labels))]
+        fresh = tuple(target for target in given if (model.voter, target.target) not in answered)
+        if fresh:
+            answered |= {(model.voter, target.target): model.id for target in fresh}
+            planned.append(
+                PlannedModel(
+                    model=model,
+                    inputs=candidate.inputs,
+                    targets=fresh,
+                    rank=len(planned) + 1,
+                    reason=candidate.rank.reason,
+                )
+            )
+        elif given:
+            reason = f"another version of {answered[model.voter, given[0].target]}, which ranks higher"
+            skipped.append(Skipped(card=model.card, model=model.id, reason=reason))
+        else:
+            wanted = ", ".join(labels.target for labels in candidate.chosen.targets)
+            skipped.append(Skipped(card=model.card, model=model.id, reason=f"does not give {wanted}", lacks="model"))
+    where, reason = choose_device(device) if planned else (device, "nothing to run")
+    return Plan(models=tuple(planned), skipped=tuple(skipped), device=where, device_reason=reason)
+
+
+def refusal(todo: Plan, selection: Selection, library: Library) -> MedSegAgentError:
+    """The error for a plan without models: which cards match, what each lacks, and what to do."""
+    no_channels = [item for item in todo.skipped if item.lacks == "channels"]
+    no_model = {item.card: item.reason for item in todo.skipped if item.lacks == "model"}
+    channels = "; ".join(f"{item.card} {item.reason}" for item in no_channels)
+    if no_channels and not no_model:
+        remedy = "Give each image by its channel's name: -i NAME=IMAGE, once per channel."
+        return ImageError(f"the images given fill no matching card's channels: {channels}", remedy)
+    cards = "; ".join(f"{card}: {reason}" for card, reason in no_model.items())
+    what = f"{len(selection.cards)} card(s) match, but no usable model is installed ({cards})"
+    if channels:
+        what += f". Not usable with the images given: {channels}"
+    return NoModelError(what, _how_to_get(sorted(no_model), library))
+
+
+def _how_to_get(cards: Sequence[str], library: Library) -> str:
+    name = cards[0] if cards else "NAME"
+    how = (
+        f"Put a trained nnU-Net v2 where nnUNet_results (or --models-dir) points, e.g. DatasetNNN_{name}/"
+        "nnUNetTrainer__nnUNetPlans__3d_fullres with dataset.json, plans.json and fold_0/checkpoint_final.pth; "
+        "`medsegagent models list` shows what is found."
+    )
+    entries = [entry for card in cards if card in library.cards for entry in library.cards[card].models]
+    urls = [f"{entry.id} ({part.source.url})" for entry in entries for part in entry.parts[:1] if part.source]
+    return f"{how} Public weights: {', '.join(urls)}." if urls else how
+
+
+def _why_no_model(store: Store, card: str) -> str:
+    problems = [f"{problem.folder.name}: {problem.reason}" for problem in store.problems if problem.card == card]
+    return "; ".join(problems) or "no model is installed"
+
+
+def _planned_target(model: InstalledModel, labels: TargetLabels) -> PlannedTarget | None:
+    whole = _evaluate(model, labels.whole)
+    if not whole:
+        return None
+    left = _evaluate(model, labels.left) if labels.left else ()
+    right = _evaluate(model, labels.right) if labels.right else ()
+    if not (left and right):
+        left = right = ()
+    return PlannedTarget(target=labels.target, whole=whole, left=left, right=right)
+
+
+def _evaluate(model: InstalledModel, expression: LabelExpression) -> tuple[PartValues, ...]:
+    """The expression in the model's own values, per part; empty if the model cannot give it whole.
+
+    A difference is taken inside one part: different networks' label maps cannot be told apart by value.
+    """
+    if not all(any(name in part.labels for part in model.parts) for name in expression.plus):
+        return ()
+    result = []
+    for index, part in enumerate(model.parts):
+        plus = {value for name in expression.plus for value in part.labels.get(name, ())}
+        if not plus:
+            continue
+        if not all(name in part.labels for name in expression.minus):
+            return ()
+        values = plus - {value for name in expression.minus for value in part.labels[name]}
+        if values:
+            result.append(PartValues(part=index, values=tuple(sorted(values))))
+    return tuple(result)
