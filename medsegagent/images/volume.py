@@ -38,7 +38,8 @@ class Grid:
     def points(self, indices: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float64]:
         """Map voxel indices `(N, 3)` in x, y, z order to patient points `(N, 3)`, mm, LPS."""
         matrix = np.array(self.direction, dtype=np.float64).reshape(3, 3) * np.array(self.spacing)
-        return np.asarray(indices, dtype=np.float64) @ matrix.T + np.array(self.origin)
+        points: NDArray[np.float64] = np.asarray(indices, dtype=np.float64) @ matrix.T + np.array(self.origin)
+        return points
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
+
+from medsegagent.images.modality import estimate_modality
+from medsegagent.images.read import read_volume
+
+SURE = 0.9
+
+
+def body(inside: float, outside: float, noise: float = 10.0) -> NDArray[np.float32]:
+    """A ball of tissue in its surroundings, with noise."""
+    z, y, x = np.ogrid[-1:1:40j, -1:1:40j, -1:1:40j]
+    ball = z * z + y * y + x * x < 0.6
+    rng = np.random.default_rng(0)
+    return (np.where(ball, inside, outside) + rng.normal(0, noise, ball.shape)).astype(np.float32)
+
+
+def test_hounsfield_units_with_air_are_ct_for_sure() -> None:
+    evidence = estimate_modality(np.rint(body(50, -1000)))
+    assert evidence.family == "CT"
+    assert evidence.confidence >= SURE
+
+
+def test_padding_below_air_does_not_hide_a_ct() -> None:
+    image = np.rint(body(50, -1000))
+    image[:, :8] = -3024
+    assert estimate_modality(image).family == "CT"
+
+
+def test_a_ct_clipped_to_a_window_is_ct_but_not_for_sure() -> None:
+    evidence = estimate_modality(np.clip(body(50, -1000), -200, 300))
+    assert evidence.family == "CT"
+    assert evidence.confidence < SURE
+
+
+def test_non_negative_tissue_is_mr_but_never_for_sure() -> None:
+    evidence = estimate_modality(np.abs(np.rint(body(400, 5))))
+    assert evidence.family == "MR"
+    assert evidence.confidence < SURE
+
+
+def test_z_scored_mr_is_mr_with_little_confidence() -> None:
+    image = body(400, 5)
+    evidence = estimate_modality((image - image.mean()) / image.std())
+    assert (evidence.family, evidence.confidence) == ("MR", 0.5)
+
+
+def test_few_hot_spots_in_the_dark_are_pet() -> None:
+    image = np.abs(body(0.8, 0.02, 0.05))
+    image[18:21, 18:21, 18:21] = 30
+    assert estimate_modality(gaussian_filter(image, 0.5)).family == "PET"
+
+
+def test_a_constant_image_says_nothing() -> None:
+    assert estimate_modality(np.zeros((4, 4, 4), np.float32)).family is None
+
+
+@pytest.mark.parametrize(("name", "family"), [("ct_abdomen", "CT"), ("ct_slab", "CT"), ("mr_slab", "MR")])
+def test_real_scans_are_recognised(shared: Callable[[str], Path], name: str, family: str) -> None:
+    assert read_volume(shared(f"{name}.nii.gz")).evidence.family == family
