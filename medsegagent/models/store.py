@@ -1,6 +1,6 @@
 """The model store: which trained nnU-Nets are installed, and what they give in their cards' words.
 
-Results folders are read, never written.
+The user's results folders are read, never written; what we install lies in folders of its own (see `home`).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from medsegagent.cards.library import Library
 from medsegagent.errors import ModelError
 from medsegagent.inference.plan import InstalledModel, InstalledPart
 from medsegagent.models.folder import TrainedFolder, installed_folds, match_names, read_trained_folder
+from medsegagent.models.home import default_home
 
 _FINAL, _BEST = "checkpoint_final.pth", "checkpoint_best.pth"
 
@@ -53,15 +54,21 @@ class Store:
         return tuple(model for model in self.models if model.card == name)
 
 
+def find_installed(library: Library, models_dir: Path | None = None) -> Store:
+    """What is installed: in `models_dir`, or if none is given in `nnUNet_results` and in our own store."""
+    own = default_home().roots() if models_dir is None else {}
+    return discover(library, results_roots(models_dir), own)
+
+
 def results_roots(models_dir: Path | None = None) -> tuple[Path, ...]:
-    """Where models are looked for: `models_dir`, else the environment variable `nnUNet_results`, else nowhere."""
+    """The user's own results folders: `models_dir`, else the environment variable `nnUNet_results`, else none."""
     if models_dir is not None:
         return (models_dir,)
     named = os.environ.get("nnUNet_results", "")  # noqa: SIM112 (nnU-Net's own spelling)
     return (Path(named),) if named else ()
 
 
-def discover(library: Library, roots: Sequence[Path]) -> Store:
+def discover(library: Library, roots: Sequence[Path], own: Mapping[str, Path] | None = None) -> Store:
     """Find the installed models of a library's cards.
 
     A card's models are its entries (exact folders), and every `DatasetNNN_<card name>` that no entry claims.
@@ -69,8 +76,9 @@ def discover(library: Library, roots: Sequence[Path]) -> Store:
     Args:
         library: The cards in use.
         roots: Folders in nnU-Net's results layout; where two hold the same folder, the first counts.
+        own: Model id -> a results folder that is looked into for that model alone, and first.
     """
-    search = _Search(library, roots)
+    search = _Search(library, roots, own or {})
     models = [model for card in library for model in search.models_of(card)]
     used = {part.folder for model in models for part in model.parts}
     broken = {problem.folder for problem in search.problems}
@@ -86,9 +94,10 @@ def discover(library: Library, roots: Sequence[Path]) -> Store:
 class _Search:
     """One pass over the results roots; collects problems on the way."""
 
-    def __init__(self, library: Library, roots: Sequence[Path]) -> None:
+    def __init__(self, library: Library, roots: Sequence[Path], own: Mapping[str, Path]) -> None:
         self.problems = [Problem("", root, "there is no such folder") for root in roots if not root.is_dir()]
         self._roots = [root for root in roots if root.is_dir()]
+        self._own = own
         self._claimed = {part.folder for card in library for entry in card.models for part in entry.parts}
 
     def models_of(self, card: DatasetCard) -> Iterator[InstalledModel]:
@@ -125,7 +134,8 @@ class _Search:
     def _entry_part(
         self, card: DatasetCard, entry: ModelEntry, part: ModelPart
     ) -> tuple[InstalledPart, TrainedFolder] | None:
-        folder = next((root / part.folder for root in self._roots if (root / part.folder).is_dir()), None)
+        roots = [*([self._own[entry.id]] if entry.id in self._own else []), *self._roots]
+        folder = next((root / part.folder for root in roots if (root / part.folder).is_dir()), None)
         if folder is None:
             return None
         trained = self._read(card, folder)
