@@ -96,7 +96,7 @@ def _tiles(found: Evaluation) -> str:
     if refusals.rate is not None:
         tiles.append(("Correct refusals", _percent(refusals.rate), f"{refusals.correct} of {refusals.negatives}"))
     if found.cost.p50_s is not None and found.cost.p99_s is not None:
-        tiles.append(("Time per query", f"{found.cost.p50_s * 1000:.1f} ms", f"p99 {found.cost.p99_s * 1000:.1f} ms"))
+        tiles.append(("Time per query", f"{found.cost.p50_s * 1000:.2f} ms", f"p99 {found.cost.p99_s * 1000:.2f} ms"))
     return (
         "<div class=tiles>"
         + "".join(

@@ -142,19 +142,19 @@ def ask(row: Row, answer: Answerer) -> Record:
     start = perf_counter()
     try:
         got = answer(row.query)
+        return Record(
+            id=row.id,
+            query=row.query,
+            labels={card: sorted(values) for card, values in got.labels.items()},
+            seconds=perf_counter() - start,
+            calls=got.calls,
+            prompt_tokens=got.prompt_tokens,
+            completion_tokens=got.completion_tokens,
+            explanation=got.explanation,
+        )
     except Exception as error:
         seconds = perf_counter() - start
         return Record(id=row.id, query=row.query, seconds=seconds, error=f"{type(error).__name__}: {error}")
-    return Record(
-        id=row.id,
-        query=row.query,
-        labels={card: sorted(values) for card, values in got.labels.items()},
-        seconds=perf_counter() - start,
-        calls=got.calls,
-        prompt_tokens=got.prompt_tokens,
-        completion_tokens=got.completion_tokens,
-        explanation=got.explanation,
-    )
 
 
 def library_sha256(library: Library) -> str:

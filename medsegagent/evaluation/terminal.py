@@ -22,7 +22,7 @@ def show(found: Evaluation, console: Console) -> None:
     if (more := len(found.failures) - _SHOWN) > 0:
         console.print(f"... and {more} more wrong answers; the page and the results file have them all.")
     for line in summary_lines(found):
-        console.print(Text(line))
+        console.print(Text(line), soft_wrap=True)
     for kind, file in found.files.items():
         console.print(Text(f"{kind}: {file}"), soft_wrap=True)
 

@@ -99,6 +99,15 @@ class TestRun:
         assert (second.accuracy.failed, second.accuracy.rates.all_found) == (0, 1)
         assert second.files["record"] == first.files["record"]
 
+    def test_an_answer_that_is_no_answer_is_an_error_of_that_query_only(
+        self, bench: Bench, library: Library, tmp_path: Path
+    ) -> None:
+        def answer(query: str) -> Answer:
+            return Answer({"WORD": ["two"]} if "spleen" in query else {})  # type: ignore[list-item]
+
+        found = run_bench(bench, answer, header(bench), library, folder=tmp_path)
+        assert [item.score.failed for item in found.rows] == [True, False, False]
+
     def test_without_resume_a_new_run_begins_even_within_the_same_second(
         self, bench: Bench, library: Library, tmp_path: Path
     ) -> None:
