@@ -134,9 +134,11 @@ def _install_part(
         taken = _take(how.archive, part, staged)
     else:
         archive, digest = _fetch(entry, part, how)
-        taken = _take(archive, part, staged)
-        if archive.is_relative_to(how.home.downloads):
-            archive.unlink()
+        try:
+            taken = _take(archive, part, staged)
+        finally:
+            if archive.is_relative_to(how.home.downloads):
+                archive.unlink()
     found = (*_unexpected(part, taken), *differences(card, entry, part, read_trained_folder(staged), staged))
     record = {
         "model": entry.id,
