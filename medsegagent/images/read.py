@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from medsegagent.errors import ImageError
 from medsegagent.images import nifti
+from medsegagent.images.dicom import is_dicom, read_dicom
 from medsegagent.images.geometry import check_axes, describe, grid_of, not_finite, same_grid
 from medsegagent.images.modality import estimate_modality
 from medsegagent.images.volume import ModalityEvidence, Volume
@@ -36,12 +37,15 @@ class Loaded:
     evidence: ModalityEvidence | None = None
 
 
-def read_volume(path: Path, channel: str = "") -> Volume:
+def read_volume(path: Path, channel: str = "", *, series: str = "", family: str | None = None) -> Volume:
     """Read one image, voxel for voxel what nnU-Net's `SimpleITKIO` reads.
 
     Args:
-        path: A NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) file.
+        path: A NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr) or MetaImage (.mha, .mhd) file; or DICOM: a folder, a zip
+            or a file.
         channel: The name that the user gave it.
+        series: Of DICOM, which series: its number or a part of its description; empty for the one that fits.
+        family: CT, MR or PET, where the request names one: settles which series fits.
 
     Raises:
         ImageError: If there is no such file, it is not a readable 3D image of one scalar per voxel with at least two
@@ -50,6 +54,11 @@ def read_volume(path: Path, channel: str = "") -> Volume:
     where = str(path)
     if not path.exists():
         raise ImageError("no such file", "Check the path given with -i.", where)
+    if extension(path) not in READERS and is_dicom(path):
+        volume = read_dicom(path, channel, series=series, family=family)
+        _check_shape(volume.grid.size, where)
+        _check_voxels(volume.array, where)
+        return volume
     loaded = _reader(path)(path)
     grid = grid_of(loaded.image)
     check_axes(np.array(grid.direction).reshape(3, 3) * np.array(grid.spacing), where)
@@ -91,14 +100,12 @@ def extension(path: Path) -> str:
 
 
 def _reader(path: Path) -> Callable[[Path], Loaded]:
-    if path.is_dir():
-        raise ImageError("a folder, not an image file", f"Give one file: {', '.join(READERS)}.", str(path))
     try:
         return READERS[extension(path)]
     except KeyError:
         raise ImageError(
             f"{extension(path) or 'a file without extension'} is not an image format known here",
-            f"Give one of {', '.join(READERS)}.",
+            f"Give one of {', '.join(READERS)}, or DICOM: a folder, a zip or a file.",
             str(path),
         ) from None
 

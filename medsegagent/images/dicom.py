@@ -1,0 +1,90 @@
+"""Read a volume from a DICOM folder (any nesting, mixed series), a zip of one, or a DICOM file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from medsegagent.errors import ImageError
+from medsegagent.images.dicom_files import looks_like_dicom, open_files
+from medsegagent.images.dicom_frames import scan
+from medsegagent.images.dicom_geometry import arrange
+from medsegagent.images.dicom_pixels import read_stack
+from medsegagent.images.dicom_series import FAMILIES, Series, choose, group
+from medsegagent.images.dicom_suv import NotConvertibleError, suv_factor
+from medsegagent.images.geometry import describe
+from medsegagent.images.volume import ModalityEvidence, Volume
+
+MAX_VOXELS = 2**31
+"""8 GiB as float32."""
+
+
+def is_dicom(path: Path) -> bool:
+    """Tell whether a path is for this reader: a folder, a zip, or a file that starts as DICOM does."""
+    if path.is_dir() or path.suffix.lower() in (".dcm", ".zip"):
+        return True
+    if not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return looks_like_dicom(file.read(132))
+
+
+def list_series(path: Path) -> tuple[tuple[Series, ...], tuple[str, ...]]:
+    """List the volumes at a path, usable or not, and warnings on what was left out.
+
+    Raises:
+        ImageError: If there is nothing there, no DICOM, or a zip that is damaged or hostile.
+    """
+    with open_files(path) as files:
+        found = scan(files)
+    if not found.headers and not found.damaged:
+        raise ImageError("there is no DICOM file in it", "Give the folder that holds the images.", str(path))
+    return group(found)
+
+
+def read_dicom(path: Path, channel: str = "", *, series: str = "", family: str | None = None) -> Volume:
+    """Read one series.
+
+    The array's index order is columns, rows, slices along row x column, as ITK's. Intensities are rescaled: CT in HU,
+    PET in SUVbw where the header allows (else as stored, with a warning).
+
+    Args:
+        path: A folder, a zip or a file.
+        channel: The name that the user gave it.
+        series: Which one: its number or a part of its description; empty for the one that fits.
+        family: CT, MR or PET, where the request names one.
+
+    Raises:
+        ImageError: If nothing usable is there, or the one chosen is damaged or cannot be laid on a regular grid.
+        UsageError: If `series` names none or several.
+        AnswerNeededError: If several series could be meant.
+    """
+    listed, left_out = list_series(path)
+    chosen, note = choose(listed, series, family, str(path))
+    try:
+        layout = arrange(chosen.frames)
+        if np.prod(layout.grid.size, dtype=float) > MAX_VOXELS:
+            raise ImageError(f"the series is too large ({describe(layout.grid)})", "Export a part of it.")
+        with open_files(path) as files:
+            array, sha256, headers = read_stack(files, layout)
+    except ImageError as error:
+        place = f"{path}, series {chosen.key}" + (f", {error.where}" if error.where else "")
+        raise ImageError(error.what, error.remedy, place) from error
+    warnings = note + left_out + chosen.warnings
+    reason = f"DICOM tag: {chosen.modality or 'no modality'}"
+    if chosen.family == "PET":
+        try:
+            array *= np.float32(suv_factor(headers))
+            reason += ", in SUVbw (g/mL)"
+        except NotConvertibleError as error:
+            warnings += (f"PET values are as stored and not SUV: {error}",)
+    return Volume(
+        array=array,
+        grid=layout.grid,
+        channel=channel,
+        path=path,
+        sha256=sha256,
+        evidence=ModalityEvidence(FAMILIES.get(chosen.modality), 1.0, reason),
+        warnings=warnings,
+    )
