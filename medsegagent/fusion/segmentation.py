@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +39,7 @@ class Structure:
         pairwise_dice: (model, model) -> Dice between their own masks; NaN if both are empty.
         layer: Paint order in the multi-label map, 0 first: containing before contained.
         value: Its value in `segmentation.nii.gz`, from 1.
+        side: Which half of a pair target this is; None if it is the whole target.
     """
 
     id: str
@@ -50,6 +52,7 @@ class Structure:
     pairwise_dice: Mapping[tuple[str, str], float]
     layer: int
     value: int
+    side: Literal["left", "right"] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,152 @@
+"""Predictions to one segmentation: label-wise weighted voting."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsegagent.fusion.agreement import count_ballots, side_of
+from medsegagent.fusion.overlap import Contains, Draft, layers, settle
+from medsegagent.fusion.segmentation import Segmentation, Structure
+from medsegagent.fusion.sides import LEFT, RIGHT, assign_sides
+from medsegagent.fusion.tally import vote
+from medsegagent.images.volume import Grid
+from medsegagent.inference.prediction import Prediction
+from medsegagent.language.request import Side, Target
+
+SWAPPED = 0.5
+"""Share of a model's sided voxels on the other side than the fused result, above which it is called out."""
+
+
+_SIDES: dict[Side | None, Literal["left", "right"] | None] = {None: None, Side.LEFT: "left", Side.RIGHT: "right"}
+
+
+def fuse(
+    predictions: Sequence[Prediction], targets: Sequence[Target], grid: Grid, vocabulary_contains: Contains
+) -> Segmentation:
+    """Vote on each target and settle what the structures then share.
+
+    A target's voters are the predictions that have it in `masks`; an empty mask is a vote against. A voxel is in when
+    the yes-weight exceeds half; an exact tie goes as the best-ranked voter says. A pair target that some voters split
+    is voted on as a whole by all and then written as left and right (see `assign_sides`). The order of `predictions`
+    does not matter.
+
+    Args:
+        predictions: Masks on `grid`, weights positive; ranks settle ties, equal ranks the model's id.
+        targets: What was asked for, in order; one without a voter becomes a warning.
+        grid: The input's.
+        vocabulary_contains: Whether the first concept holds the second by anatomy; such structures may overlap, all
+            others are made disjoint.
+
+    Returns:
+        Structures in the targets' order (left before right), values from 1. Memory beyond the predictions: two bytes
+        per voxel and structure.
+    """
+    ranked = sorted(predictions, key=lambda prediction: (prediction.rank, prediction.model))
+    drafts: list[Draft] = []
+    warnings: list[str] = []
+    for target in targets:
+        voters = tuple(prediction for prediction in ranked if target.id in prediction.masks)
+        if not voters:
+            warnings.append(f"{target.name}: no model voted on it.")
+            continue
+        drafts += _unique(_vote_on(target, voters, grid, warnings), {draft.id for draft in drafts})
+    settle(drafts, vocabulary_contains)
+    depth = layers(drafts, vocabulary_contains)
+    structures = tuple(
+        _structure(draft, layer, value) for value, (draft, layer) in enumerate(zip(drafts, depth, strict=True), start=1)
+    )
+    return Segmentation(grid=grid, structures=structures, warnings=tuple(warnings))
+
+
+def _vote_on(target: Target, voters: tuple[Prediction, ...], grid: Grid, warnings: list[str]) -> Iterator[Draft]:
+    """Yield one draft, or the two halves of a pair."""
+    for voter in voters:
+        if voter.masks[target.id].shape != grid.shape:
+            raise ValueError(f"{voter.model}: mask of {target.id} is {voter.masks[target.id].shape}, not {grid.shape}")
+    mask, agreement = vote([voter.masks[target.id] for voter in voters], [voter.weight for voter in voters])
+    draft = Draft(
+        id=target.id,
+        name=target.name,
+        target=target.id,
+        concepts=target.concepts,
+        covers=frozenset(target.concepts + target.lesions),
+        side=_SIDES[target.side],
+        split=False,
+        mask=mask,
+        agreement=agreement,
+        voters=voters,
+    )
+    sided = [voter for voter in voters if target.id in voter.sides]
+    if not sided:
+        yield draft
+        return
+    votes = [voter.sides[target.id] for voter in sided]
+    assigned = assign_sides(agreement > 0, votes, [voter.weight for voter in sided], grid.spacing)
+    if assigned is None and mask.any():
+        warnings.append(f"{target.name}: the models that tell left from right found nothing, so it is left unsplit.")
+        yield draft
+        return
+    if assigned is None:
+        assigned = np.zeros(mask.shape, dtype=np.uint8)
+    warnings += _swapped(target, sided, assigned)
+    yield _half(draft, "left", assigned == LEFT)
+    yield _half(draft, "right", assigned == RIGHT)
+
+
+def _half(draft: Draft, side: Literal["left", "right"], here: NDArray[np.bool_]) -> Draft:
+    """Cut one side out of a pair."""
+    concept = draft.concepts[0]
+    plain = len(draft.concepts) == 1 and concept.isidentifier()
+    noun = concept.replace("_", " ") if plain else draft.name.removeprefix("both ")
+    return replace(
+        draft,
+        id=f"{draft.id}_{side}",
+        name=f"{side} {noun}",
+        side=side,
+        split=True,
+        mask=draft.mask & here,
+        agreement=np.where(here, draft.agreement, np.uint8(0)),
+    )
+
+
+def _swapped(target: Target, sided: Sequence[Prediction], assigned: NDArray[np.uint8]) -> Iterator[str]:
+    for voter in sided:
+        sides = voter.sides[target.id]
+        spoken = (sides > 0) & (assigned > 0)
+        wrong = int(np.count_nonzero(spoken & (sides != assigned)))
+        if wrong > SWAPPED * int(np.count_nonzero(spoken)):
+            yield f"{target.name}: {voter.model} calls left what the result calls right; one of them is mirrored."
+
+
+def _unique(drafts: Iterator[Draft], taken: set[str]) -> Iterator[Draft]:
+    """Rename a draft whose id is taken ("kidneys and left kidney" gives kidney_left twice)."""
+    for draft in drafts:
+        name, count = draft.id, 2
+        while name in taken:
+            name, count = f"{draft.id}_{count}", count + 1
+        taken.add(name)
+        yield replace(draft, id=name)
+
+
+def _structure(draft: Draft, layer: int, value: int) -> Structure:
+    side = draft.side if draft.split else None
+    own = {voter.model: side_of(voter, draft.target, side, draft.agreement) for voter in draft.voters}
+    ballots, pairwise = count_ballots(draft.mask, own, draft.voters)
+    return Structure(
+        id=draft.id,
+        name=draft.name,
+        target=draft.target,
+        concepts=draft.concepts,
+        mask=draft.mask,
+        agreement=draft.agreement,
+        ballots=ballots,
+        pairwise_dice=pairwise,
+        layer=layer,
+        value=value,
+        side=side,
+    )
