@@ -11,7 +11,7 @@ from medsegagent.images.dicom_files import looks_like_dicom, open_files
 from medsegagent.images.dicom_frames import scan
 from medsegagent.images.dicom_geometry import arrange
 from medsegagent.images.dicom_pixels import read_stack
-from medsegagent.images.dicom_series import FAMILIES, Series, choose, group
+from medsegagent.images.dicom_series import Series, choose, group
 from medsegagent.images.dicom_suv import NotConvertibleError, suv_factor
 from medsegagent.images.geometry import describe
 from medsegagent.images.volume import ModalityEvidence, Volume
@@ -72,11 +72,11 @@ def read_dicom(path: Path, channel: str = "", *, series: str = "", family: str |
         place = f"{path}, series {chosen.key}" + (f", {error.where}" if error.where else "")
         raise ImageError(error.what, error.remedy, place) from error
     warnings = note + left_out + chosen.warnings
-    reason = f"DICOM tag: {chosen.modality or 'no modality'}"
+    unit = "HU" if chosen.family == "CT" else ""
     if chosen.family == "PET":
         try:
             array *= np.float32(suv_factor(headers))
-            reason += ", in SUVbw (g/mL)"
+            unit = "SUVbw"
         except NotConvertibleError as error:
             warnings += (f"PET values are as stored and not SUV: {error}",)
     return Volume(
@@ -85,6 +85,8 @@ def read_dicom(path: Path, channel: str = "", *, series: str = "", family: str |
         channel=channel,
         path=path,
         sha256=sha256,
-        evidence=ModalityEvidence(FAMILIES.get(chosen.modality), 1.0, reason),
+        evidence=ModalityEvidence(chosen.family, 1.0, f"DICOM tag: {chosen.modality or 'no modality'}"),
         warnings=warnings,
+        unit=unit,
+        series=chosen.key,
     )

@@ -71,3 +71,7 @@ class Volume:
     sha256: str
     evidence: ModalityEvidence
     warnings: tuple[str, ...] = field(default=())
+    unit: str = ""
+    """Of the intensities where tags give it: "HU", "SUVbw"; else ""."""
+    series: str = ""
+    """Of DICOM, the key of the series at `path` that was read."""
