@@ -26,6 +26,9 @@ from medsegagent.agents.llm.extract import find_answer
 Form = Literal["structured", "tools", "json", "text"]
 """How the endpoint is asked for JSON, best first."""
 
+_LONGEST_REPLY = 4000
+"""Characters of an unusable reply that go back to the model with the complaint about it."""
+
 MODEL_INFO = ModelInfo(
     vision=False, function_calling=True, json_output=True, structured_output=True, family=ModelFamily.UNKNOWN
 )
@@ -78,7 +81,7 @@ class AgentClient(ChatCompletionClient):
         self._usage.completion_tokens += reply.completion_tokens
         return CreateResult(
             finish_reason="stop",
-            content=(find_answer(reply.text, schema) if schema else None) or reply.text,
+            content=(find_answer(reply.text, schema) if schema else None) or reply.text[:_LONGEST_REPLY],
             usage=RequestUsage(prompt_tokens=reply.prompt_tokens, completion_tokens=reply.completion_tokens),
             cached=reply.cached,
         )

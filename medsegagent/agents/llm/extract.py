@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 _LONGEST = 200_000
 _MOST_STARTS = 400
@@ -49,7 +49,7 @@ def _values(text: str) -> Iterator[Any]:
 
 def _unwrapped(value: Any, schema: type[BaseModel], depth: int = 3) -> Iterator[Any]:
     yield value
-    if isinstance(value, list) and len(schema.model_fields) == 1:
+    if isinstance(value, list) and len(schema.model_fields) == 1 and not issubclass(schema, RootModel):
         yield {next(iter(schema.model_fields)): value}
     if isinstance(value, dict) and depth:
         for key in _WRAPPERS:

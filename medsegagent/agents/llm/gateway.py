@@ -72,6 +72,11 @@ class Gateway:
         )
         self._abilities = self._remembered()
 
+    @property
+    def model(self) -> str:
+        """The endpoint's model."""
+        return self.endpoint.model
+
     def client(self, agent: str) -> AgentClient:
         """The model client for the agent of this name."""
         return AgentClient(agent, self.ask)

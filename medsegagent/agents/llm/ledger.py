@@ -34,11 +34,21 @@ class Usage:
 
 
 class Ledger:
-    """Accounts of all agents of one run; evaluation may share one between threads."""
+    """Accounts of all agents of one run."""
 
-    def __init__(self, max_calls: int | None = None, max_tokens: int | None = None) -> None:
+    def __init__(
+        self, max_calls: int | None = None, max_tokens: int | None = None, parent: Ledger | None = None
+    ) -> None:
+        """Start empty.
+
+        Args:
+            max_calls: Budget; None has no limit.
+            max_tokens: Budget; None has no limit. The call that crosses it is the last one.
+            parent: Counts everything too and has its own budget: an evaluation's, over its queries (and threads).
+        """
         self.max_calls = max_calls
         self.max_tokens = max_tokens
+        self._parent = parent
         self.agents: dict[str, Usage] = {}
         self._lock = Lock()
 
@@ -66,11 +76,15 @@ class Ledger:
             raise EndpointError(f"the budget of {self.max_calls} LLM calls is spent", "Raise --max-calls.")
         if self.max_tokens is not None and spent.tokens >= self.max_tokens:
             raise EndpointError(f"the budget of {self.max_tokens} LLM tokens is spent", "Raise --max-tokens.")
+        if self._parent:
+            self._parent.charge(agent)
         with self._lock:
             self._of(agent).calls += 1
 
     def book(self, agent: str, prompt_tokens: int, completion_tokens: int, seconds: float) -> None:
         """Add what an answered request cost."""
+        if self._parent:
+            self._parent.book(agent, prompt_tokens, completion_tokens, seconds)
         with self._lock:
             usage = self._of(agent)
             usage.prompt_tokens += prompt_tokens
@@ -79,6 +93,8 @@ class Ledger:
 
     def book_cached(self, agent: str) -> None:
         """Count an answer from the disk."""
+        if self._parent:
+            self._parent.book_cached(agent)
         with self._lock:
             self._of(agent).cached += 1
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, RootModel
 
 from medsegagent.agents.llm.extract import find_answer
 
@@ -14,6 +14,10 @@ class Cards(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     cards: list[str]
+
+
+class Chosen(RootModel[dict[str, list[int]]]):
+    pass
 
 
 GOOD = '{"cards":["LiTS"]}'
@@ -66,3 +70,16 @@ def test_deep_nesting_is_survived(text: str) -> None:
 def test_any_text_around_changes_nothing_or_hides_it_but_never_raises(before: str, after: str) -> None:
     assert find_answer(before + GOOD + after, Cards) in (GOOD, None)
     find_answer(before + after, Cards)
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('Final Answer: {"thought": "it\'s the liver", "answer": {"LiTS": [1]}}', '{"LiTS":[1]}'),
+        ('**final answer:** ```{"LiTS": [1]}``` (values [1, 2] were close)', '{"LiTS":[1]}'),
+        ('Final Answer: {"thought": "nothing fits", "answer": {}}', "{}"),
+        ("values [1, 2]", None),
+    ],
+)
+def test_a_mapping_is_found_too(text: str, found: str | None) -> None:
+    assert find_answer(text, Chosen) == found
