@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
@@ -9,6 +10,7 @@ from medsegagent.cards.library import Library
 from medsegagent.errors import ImageError, MedSegAgentError, NoModelError
 from medsegagent.images.volume import Volume
 from medsegagent.inference.channels import assign_channels
+from medsegagent.inference.choice import Choice
 from medsegagent.inference.device import choose_device
 from medsegagent.inference.plan import InstalledModel, PartValues, Plan, PlannedModel, PlannedTarget, Skipped
 from medsegagent.inference.ranking import Rank, rank
@@ -17,6 +19,7 @@ from medsegagent.models.store import Store
 
 
 class _Candidate(NamedTuple):
+    preference: int
     rank: Rank
     model: InstalledModel
     inputs: tuple[int, ...]
@@ -30,11 +33,12 @@ def plan(
     device: str = "auto",
     *,
     without: Collection[str] = (),
+    choice: Choice = Choice(),  # noqa: B008  frozen
 ) -> Plan:
     """Make a selection runnable.
 
     A target that a model cannot give whole is left out for that model. Models of one voter (speeds, versions) answer
-    each target once, the highest-ranked first.
+    each target once, the highest-ranked first; a target that has enough voters takes no more.
 
     Args:
         selection: Cards and labels.
@@ -42,6 +46,7 @@ def plan(
         volumes: The images; the first one's grid is the one that predictions are on.
         device: As for `choose_device`.
         without: Model ids not to use, e.g. because they failed.
+        choice: What the user says of which models may run.
 
     Returns:
         Best rank first; no models if nothing can run (`refusal` then says why).
@@ -62,14 +67,21 @@ def plan(
             reason = "its model failed" if store.of_card(card.name) else _why_no_model(store, card.name)
             skipped.append(Skipped(card=card.name, reason=reason, lacks="model"))
         for model in models:
+            if why_not := choice.forbids(model.id, card.name):
+                skipped.append(Skipped(card=card.name, model=model.id, reason=why_not))
+                continue
             inputs = tuple(assigned[key] for key in model.channels)
-            candidates.append(_Candidate(rank(model, card, volumes[0].grid.spacing), model, inputs, chosen))
+            place = choice.position(model.id, card.name)
+            candidates.append(_Candidate(place, rank(model, card, volumes[0].grid.spacing), model, inputs, chosen))
     planned: list[PlannedModel] = []
     answered: dict[tuple[str, str], str] = {}
-    for candidate in sorted(candidates, key=lambda candidate: candidate.rank):
+    voters: Counter[str] = Counter()
+    for candidate in sorted(candidates, key=lambda candidate: (candidate.preference, candidate.rank)):
         model = candidate.model
         given = [target for labels in candidate.chosen.targets if (target := _planned_target(model, labels))]
-        fresh = tuple(target for target in given if (model.voter, target.target) not in answered)
+        open_targets = [target for target in given if voters[target.target] < choice.per_target]
+        fresh = tuple(target for target in open_targets if (model.voter, target.target) not in answered)
+        voters.update(target.target for target in fresh)
         if fresh:
             answered |= {(model.voter, target.target): model.id for target in fresh}
             planned.append(
@@ -81,8 +93,11 @@ def plan(
                     reason=candidate.rank.reason,
                 )
             )
+        elif given and not open_targets:
+            reason = f"{choice.per_target} models that rank higher answer already (--max-models)"
+            skipped.append(Skipped(card=model.card, model=model.id, reason=reason))
         elif given:
-            reason = f"another version of {answered[model.voter, given[0].target]}, which ranks higher"
+            reason = f"another version of {answered[model.voter, open_targets[0].target]}, which ranks higher"
             skipped.append(Skipped(card=model.card, model=model.id, reason=reason))
         else:
             wanted = ", ".join(labels.target for labels in candidate.chosen.targets)

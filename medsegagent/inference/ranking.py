@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from medsegagent.cards.card import DatasetCard
+from medsegagent.cards.card import DatasetCard, ModelEntry
 from medsegagent.inference.plan import InstalledModel
 
 _SPECIALIST_LABELS = 4
+_RESTRICTIONS = ("NC", "non-commercial", "licence number")
 _SCOPES = ("specialist", "regional model", "whole-body model")
 
 
@@ -16,16 +17,20 @@ _SCOPES = ("specialist", "regional model", "whole-body model")
 class Rank:
     """Sorts best first: specialists before whole-body models, then finer resolution, then more training cases.
 
+    Where all that is equal, a free licence comes before an unknown one, and that before a restricted one.
+
     Attributes:
         scope: 0 specialist (few labels), 1 one body region, 2 whole body.
         grid_mm: Edge of a cube of the model's voxel volume, never finer than the scan's.
         fewer_cases: Minus the training cases.
+        licence: 0 free, 1 unknown, 2 restricted.
         model: The id, so that the order is total.
     """
 
     scope: int
     grid_mm: float
     fewer_cases: int
+    licence: int
     model: str
 
     @property
@@ -36,8 +41,8 @@ class Rank:
         return f"{_SCOPES[self.scope]}, {grid}, {cases}"
 
 
-def rank(model: InstalledModel, card: DatasetCard, scan_mm: tuple[float, float, float]) -> Rank:
-    """Rank a model for a scan with the given spacing (mm, x, y, z)."""
+def rank(model: InstalledModel | ModelEntry, card: DatasetCard, scan_mm: tuple[float, float, float]) -> Rank:
+    """Rank a model, installed or not, for a scan with the given spacing (mm, x, y, z)."""
     regional = 2 if "whole" in card.body_region.casefold() else 1
     scope = 0 if len(card.labels) <= _SPECIALIST_LABELS else regional
     grid = math.inf
@@ -45,4 +50,13 @@ def rank(model: InstalledModel, card: DatasetCard, scan_mm: tuple[float, float, 
         # Detail beyond the scan's own helps nobody; axes are paired by size, whatever the orientation.
         pairs = zip(sorted(model.spacing_mm), sorted(scan_mm), strict=True)
         grid = round(math.prod(max(own, scan) for own, scan in pairs) ** (1 / 3), 2)
-    return Rank(scope, grid, -(model.num_training or 0), model.id)
+    cases = model.num_training if isinstance(model, InstalledModel) else card.num_training
+    return Rank(scope, grid, -(cases or 0), _restriction(model.id, card), model.id)
+
+
+def _restriction(model_id: str, card: DatasetCard) -> int:
+    parts = [part for entry in card.models if entry.id == model_id for part in entry.parts]
+    terms = [part.source.licence for part in parts if part.source and part.source.licence]
+    if not terms:
+        return 1
+    return 2 if any(mark in term for term in terms for mark in _RESTRICTIONS) else 0

@@ -10,6 +10,7 @@ from medsegagent.cards.library import Library
 from medsegagent.errors import ExitCode, UsageError
 from medsegagent.images.volume import Grid, ModalityEvidence, Volume
 from medsegagent.inference.channels import channel_families, channel_kind
+from medsegagent.inference.choice import Choice
 from medsegagent.inference.plan import InstalledModel, InstalledPart, PartValues, Plan
 from medsegagent.inference.planning import plan, refusal
 from medsegagent.language.request import Modality, Request
@@ -114,7 +115,7 @@ def test_specialists_rank_before_whole_body_then_resolution_then_cases() -> None
         model("Regional", spacing_mm=(3.0, 3.0, 3.0), num_training=900),
         model("Lesion", spacing_mm=None),
     ]
-    planned = run(selected(*(one.name for one in cards)), cards, *models)
+    planned = run(selected(*(one.name for one in cards)), cards, *models, choice=Choice(per_target=9))
     assert [(item.model.card, item.rank) for item in planned.models] == [
         ("Lesion", 1),
         ("Many", 2),  # both are finer than the scan's 1 mm, so the cases decide

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+from typing import Any
+
+from test_planning import card, model, run, selected
+
+from medsegagent.cards.card import DatasetCard
+from medsegagent.cards.library import Library
+from medsegagent.inference.choice import Choice
+from medsegagent.inference.ranking import rank
+from medsegagent.inference.wanted import wanted
+from medsegagent.language.request import Request
+from medsegagent.matching.selection import CardSelection, LabelExpression, Selection, TargetLabels
+
+NAMES = ("A", "B", "C", "D")
+
+
+def ran(choice: Choice, *models: Any) -> list[str]:
+    cards = [card(name) for name in NAMES]
+    installed = models or tuple(model(name, id=f"{name.lower()}/model") for name in NAMES)
+    return [item.model.id for item in run(selected(*NAMES), cards, *installed, choice=choice).models]
+
+
+def public(name: str, *entries: dict[str, Any], **fields: Any) -> DatasetCard:
+    models = []
+    for entry in entries:
+        source = {"url": "https://example.org/m.zip", "archive": "m.zip"} | entry.pop("source", {})
+        part = {"dataset_folder": f"Dataset001_{name}", "source": source}
+        models.append({"parts": [part]} | entry)
+    given = {"name": name, "channel_names": {"0": "CT"}, "labels": {"liver": 1, "spleen": 2}, "models": models}
+    return DatasetCard.model_validate(given | fields)
+
+
+def asked(**targets: tuple[str, ...]) -> Selection:
+    """Card name -> labels, one target per label."""
+    chosen = [
+        CardSelection(
+            card=name,
+            targets=tuple(
+                TargetLabels(target=label, whole=LabelExpression(plus=(label,), values=(1,))) for label in labels
+            ),
+        )
+        for name, labels in targets.items()
+    ]
+    return Selection(request=Request(instruction="x"), cards=tuple(chosen))
+
+
+class TestWhichModelsRun:
+    def test_three_for_each_target_unless_the_user_says_otherwise(self) -> None:
+        assert ran(Choice()) == ["a/model", "b/model", "c/model"]
+        assert ran(Choice(per_target=1)) == ["a/model"]
+
+    def test_what_did_not_run_has_a_reason(self) -> None:
+        cards = [card(name) for name in NAMES]
+        planned = run(selected(*NAMES), cards, *(model(name) for name in NAMES), choice=Choice(per_target=2))
+        assert {item.card: item.reason for item in planned.skipped} == dict.fromkeys(
+            ("C", "D"), "2 models that rank higher answer already (--max-models)"
+        )
+
+    def test_versions_of_one_task_count_once(self) -> None:
+        models = [model("A", id=f"a/model:{speed}", voter="a/model") for speed in ("x", "y", "z")]
+        assert ran(Choice(per_target=2), *models, model("B", id="b/model")) == ["a/model:x", "b/model"]
+
+    def test_preferred_models_come_first_in_the_order_given(self) -> None:
+        assert ran(Choice(per_target=2, prefer=("d/model", "C"))) == ["d/model", "c/model"]
+
+    def test_only_and_exclude_name_models_cards_or_publishers(self) -> None:
+        assert ran(Choice(only=("b", "D"))) == ["b/model", "d/model"]
+        assert ran(Choice(exclude=("a/model", "B"))) == ["c/model", "d/model"]
+        assert ran(Choice(only=("a", "b"), exclude=("a",))) == ["b/model"]
+
+
+class TestWhichModelsToInstall:
+    def test_one_for_each_target_and_only_the_labels_it_needs(self) -> None:
+        library = Library({"A": public("A", {"id": "a/both"}), "B": public("B", {"id": "b/both"})})
+        (offer,) = wanted(asked(A=("liver",), B=("liver",)), library)
+        assert (offer.entry.id, offer.labels) == ("a/both", frozenset({"liver"}))
+        assert offer.reason.startswith("for liver: specialist")
+
+    def test_what_an_installed_model_answers_needs_no_other(self) -> None:
+        library = Library({"A": public("A", {"id": "a/both"}), "B": public("B", {"id": "b/both"})})
+        selection = asked(A=("liver",), B=("liver", "spleen"))
+        assert [offer.labels for offer in wanted(selection, library, installed=["a/both"])] == [frozenset({"spleen"})]
+        assert wanted(selection, library, installed=["b/both"]) == ()
+
+    def test_more_voters_are_other_tasks_not_other_speeds(self) -> None:
+        fast = [{"id": f"a/task{speed}", "voter": "a/task"} for speed in ("", ":fast")]
+        library = Library({"A": public("A", *fast), "B": public("B", {"id": "b/one"})})
+        chosen = wanted(asked(A=("liver",), B=("liver",)), library, per_target=2)
+        assert [offer.entry.id for offer in chosen] == ["a/task", "b/one"]
+
+    def test_nothing_is_offered_that_cannot_be_downloaded(self) -> None:
+        bound = {"id": "a/bound", "source": {"licence_required": True}}
+        page = {"id": "a/page", "source": {"archive": ""}}
+        library = Library({"A": public("A", bound, page)})
+        assert wanted(asked(A=("liver",)), library) == ()
+
+    def test_among_equals_a_free_licence_comes_first(self) -> None:
+        terms = {"a/nc": "CC BY-NC-SA 4.0", "b/unknown": None, "c/free": "CC BY 4.0"}
+        shown = public("A", *({"id": name, "source": {"licence": licence}} for name, licence in terms.items()))
+        assert sorted(terms, key=lambda name: rank(_entry(shown, name), shown, (1.0, 1.0, 1.0))) == [
+            "c/free",
+            "b/unknown",
+            "a/nc",
+        ]
+
+
+def _entry(shown: DatasetCard, name: str) -> Any:
+    return next(entry for entry in shown.models if entry.id == name)
