@@ -1,29 +1,13 @@
-"""How models and their installation look on the terminal."""
+"""How models look on the terminal."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable
 from typing import Any
 
-from rich.progress import (
-    BarColumn,
-    DownloadColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeRemainingColumn,
-    TransferSpeedColumn,
-)
-from rich.prompt import Confirm
-
 from medsegagent.cli import screen
-from medsegagent.errors import AnswerNeededError
 from medsegagent.models.catalogue import Offer
-from medsegagent.models.download import Progress as Bytes
 from medsegagent.models.home import ModelHome
-from medsegagent.models.install import Installation, InstalledFolder, install, parts_for
 
 
 def offer_json(offer: Offer, home: ModelHome) -> dict[str, Any]:
@@ -78,59 +62,6 @@ def show_offer(offer: Offer, home: ModelHome) -> None:
     for part in entry.parts:
         labels = list(part.labels or card.labels)
         shown = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
-        rows.append((part.dataset_folder, f"{shown}\n{part.source.url if part.source else 'no source'}"))
-    screen.table(("", ""), rows)
-
-
-def confirm(offers: Sequence[Offer], *, yes: bool) -> None:
-    """Show what would be installed, with licences, and ask.
-
-    Raises:
-        AnswerNeededError: If nobody can be asked, or the answer is no.
-    """
-    for offer in offers:
-        count = len(parts_for(offer.card, offer.entry, offer.labels))
-        parts = f", {count} of {len(offer.entry.parts)} parts" if len(offer.entry.parts) > 1 else ""
-        reason = f" ({offer.reason})" if offer.reason else ""
-        screen.err.print(f"{offer.entry.id}{parts}; licence: {offer.licence}{reason}", markup=False)
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise AnswerNeededError("installing needs your consent", "Add --yes to install what is listed above.")
-    if not Confirm.ask("Install?", console=screen.err):
-        raise AnswerNeededError("nothing was installed", "Name another model, or add --yes.")
-
-
-def install_all(offers: Iterable[Offer], how: Callable[[Callable[[str], Bytes]], Installation]) -> None:
-    """Install with bars on stderr, and tell what differs from the cards."""
-    for offer in offers:
-        with _bars() as progress:
-            done = install(offer.card, offer.entry, how(progress), offer.labels)
-        _tell(offer, done)
-
-
-def _tell(offer: Offer, done: Sequence[InstalledFolder]) -> None:
-    for part in done:
-        screen.out.print(
-            f"{offer.entry.id}: {'installed' if part.new else 'already there'}, {part.folder}", markup=False
-        )
-        for difference in part.differences:
-            screen.warn(f"{part.folder.parent.name}: {difference}")
-
-
-@contextmanager
-def _bars() -> Iterator[Callable[[str], Bytes]]:
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=screen.err, transient=True) as shown:
-
-        def bar(part: str) -> Bytes:
-            task: TaskID = shown.add_task(part, total=None)
-            return lambda done, total: shown.update(task, completed=done, total=total)
-
-        yield bar
+        rows += [("part", f"{part.folder}: {shown}"), ("", part.source.url if part.source else "no source")]
+    for name, told in rows:
+        screen.out.print(f"{name:12}{told}", markup=False, soft_wrap=True)

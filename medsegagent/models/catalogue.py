@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -10,7 +11,6 @@ from typing import Literal
 from medsegagent.cards.card import DatasetCard, ModelEntry
 from medsegagent.cards.library import Library
 from medsegagent.errors import UsageError
-from medsegagent.models.folder import squashed
 
 Access = Literal["download", "page", "licence", "local"]
 """`download`: installs by command; `page`: the archive has to be got by hand from a page; `licence`: only against a
@@ -79,22 +79,30 @@ def of_card(library: Library, name: str) -> tuple[Offer, ...]:
 
 
 def search(library: Library, text: str) -> tuple[Offer, ...]:
-    """Models whose id, title, card, description or labels hold every word of a text, ignoring case and punctuation."""
-    words = [squashed(word) for word in text.split()]
-    return tuple(offer for offer in offers(library) if _holds(offer, [word for word in words if word]))
+    """Models that a text fits, best first.
+
+    Each word of it must begin a word of the model's id, title or card (name, description, region, channels, labels).
+    First come those that have all words in one of these, then those with fewer labels.
+    """
+    wanted = _words(text)
+    found: list[tuple[bool, int, Offer]] = []
+    for offer in offers(library):
+        pieces = [_words(piece) for piece in _told(offer)]
+        if all(any(_begins(word, piece) for piece in pieces) for word in wanted):
+            scattered = not any(all(_begins(word, piece) for word in wanted) for piece in pieces)
+            found.append((scattered, len(offer.card.labels), offer))
+    return tuple(offer for _, _, offer in sorted(found, key=lambda item: item[:2]))
 
 
-def _holds(offer: Offer, words: list[str]) -> bool:
+def _told(offer: Offer) -> tuple[str, ...]:
     card, entry = offer.card, offer.entry
-    told = (
-        entry.id,
-        entry.title,
-        card.name,
-        card.description,
-        card.body_region,
-        *card.channel_names.values(),
-        *card.labels,
-    )
-    # Piece by piece, so that no word is found across the border of two.
-    pieces = [squashed(piece) for piece in told]
-    return all(any(word in piece for piece in pieces) for word in words)
+    channels = card.channel_names.values()
+    return (entry.id, entry.title, card.name, card.description, card.body_region, *channels, *card.labels)
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W_]+", text.casefold())
+
+
+def _begins(word: str, piece: list[str]) -> bool:
+    return any(other.startswith(word) for other in piece)

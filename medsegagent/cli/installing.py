@@ -1,0 +1,128 @@
+"""Installing from the terminal: what is meant, consent, bars."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.prompt import Confirm
+
+from medsegagent.cards.library import Library
+from medsegagent.cli import screen
+from medsegagent.errors import AnswerNeededError, NoMatchError, UsageError
+from medsegagent.inference.wanted import wanted
+from medsegagent.models.catalogue import Offer, find, of_card
+from medsegagent.models.download import Progress as Bytes
+from medsegagent.models.home import ModelHome
+from medsegagent.models.install import Installation, InstalledFolder, install, parts_for
+
+
+def choose(
+    library: Library,
+    home: ModelHome,
+    models: Sequence[str],
+    card: str | None,
+    instruction: str | None,
+    modality: str | None,
+    max_models: int,
+    archive: Path | None,
+) -> tuple[Offer, ...]:
+    """The models that the command line means, by id, by card, or by instruction.
+
+    Raises:
+        UsageError: If nothing, or too much, is named.
+        NoMatchError: If the instruction matches nothing.
+    """
+    if sum(map(bool, (models, card, instruction))) != 1:
+        raise UsageError("name what to install", "Give ids, or --card NAME, or --for INSTRUCTION.", "models install")
+    if instruction:
+        offers = _for_instruction(library, home, instruction, modality, max_models)
+    else:
+        offers = tuple(find(library, model) for model in models) if models else of_card(library, str(card))[:1]
+    if archive and len(offers) != 1:
+        raise UsageError("an archive holds one model", "Give one id with --from.", "--from")
+    return offers
+
+
+def _for_instruction(
+    library: Library, home: ModelHome, instruction: str, modality: str | None, max_models: int
+) -> tuple[Offer, ...]:
+    from medsegagent import match
+
+    selection = match(instruction, library, modality)
+    if not selection.cards:
+        raise NoMatchError(
+            selection.refusal or "nothing matches", "`medsegagent targets` lists what there is.", "--for"
+        )
+    installed = home.roots()
+    offers = wanted(selection, library, installed=installed, per_target=max_models)
+    if not offers:
+        state = "all that it needs is installed" if installed else "no model for it can be downloaded"
+        screen.err.print(f"{state}: {', '.join(card.card for card in selection.cards)}", markup=False)
+    return offers
+
+
+def confirm(offers: Sequence[Offer], *, yes: bool) -> None:
+    """Show what would be installed, with licences, and ask.
+
+    Raises:
+        AnswerNeededError: If nobody can be asked, or the answer is no.
+    """
+    for offer in offers:
+        count = len(parts_for(offer.card, offer.entry, offer.labels))
+        parts = f", {count} of {len(offer.entry.parts)} parts" if len(offer.entry.parts) > 1 else ""
+        reason = f" ({offer.reason})" if offer.reason else ""
+        line = f"{offer.entry.id}{parts}; licence: {offer.licence}{reason}"
+        screen.err.print(line, markup=False, soft_wrap=True)
+    if yes or not offers:
+        return
+    if not sys.stdin.isatty():
+        raise AnswerNeededError("installing needs your consent", "Add --yes to install what is listed above.")
+    if not Confirm.ask("Install?", console=screen.err):
+        raise AnswerNeededError("nothing was installed", "Name another model, or add --yes.")
+
+
+def install_all(offers: Iterable[Offer], how: Installation) -> None:
+    """Install with bars on stderr, and tell what differs from the cards."""
+    for offer in offers:
+        with _bars() as bar:
+            told = replace(how, progress=bar, notice=lambda text: screen.err.print(text, markup=False, soft_wrap=True))
+            done = install(offer.card, offer.entry, told, offer.labels)
+        _tell(offer, done)
+
+
+def _tell(offer: Offer, done: Iterable[InstalledFolder]) -> None:
+    for part in done:
+        state = "installed" if part.new else "already there"
+        screen.out.print(f"{offer.entry.id}: {state}, {part.folder}", markup=False, soft_wrap=True)
+        for difference in part.differences:
+            screen.warn(f"{part.folder.parent.name}: {difference}")
+
+
+@contextmanager
+def _bars() -> Iterator[Callable[[str], Bytes]]:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TransferSpeedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=screen.err, transient=True) as shown:
+
+        def bar(part: str) -> Bytes:
+            task = shown.add_task(part, total=None)
+            return lambda done, total: shown.update(task, completed=done, total=total)
+
+        yield bar
