@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from medsegagent.errors import ImageError, ModelError
 from medsegagent.images.volume import Volume
+from medsegagent.inference.export import export_labels, is_finite
 from medsegagent.inference.network import TrainedNetwork
 from medsegagent.inference.orientation import AS_STORED, to_ras
 from medsegagent.inference.sliding_window import Tick, predict_logits
@@ -24,6 +25,7 @@ def segment_volumes(
     reorient: bool = False,
     mirror: bool = True,
     tile_step: float | None = None,
+    wanted: Collection[int] | None = None,
     tick: Tick | None = None,
 ) -> NDArray[np.unsignedinteger]:
     """Preprocess, predict, and bring the labels back to the images' own grid.
@@ -35,6 +37,7 @@ def segment_volumes(
         reorient: Whether the network expects RAS+ index order (readers that reorient always do).
         mirror: Whether to average over mirrored patches, where the checkpoint allows it.
         tile_step: Step as a fraction of the patch; None: nnU-Net's default, 0.5.
+        wanted: The network's label values of interest; others may be missing from the result. None: all.
         tick: Told of each tile.
 
     Returns:
@@ -45,7 +48,6 @@ def segment_volumes(
         ModelError: If the network's answer is not finite.
     """
     import torch
-    from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
     reorient = reorient or trained.plans.plans["image_reader_writer"].endswith("WithReorient")
@@ -60,9 +62,6 @@ def segment_volumes(
     )
     step = _DEFAULT_STEP if tile_step is None else tile_step
     logits = predict_logits(trained, torch.from_numpy(data), device, tile_step=step, mirror=mirror, tick=tick)
-    if not torch.isfinite(logits).all():
+    if not is_finite(logits):
         raise ModelError("the network's answer holds NaN or infinity", "Its weights are damaged; install it again.")
-    labels = convert_predicted_logits_to_segmentation_with_correct_shape(
-        logits, trained.plans, trained.configuration, trained.label_manager, properties
-    )
-    return turn.undo(labels)
+    return turn.undo(export_labels(logits, trained, properties, wanted))

@@ -52,7 +52,8 @@ def _predict_one(
     started = time.perf_counter()
     model = planned.model
     inputs = [volumes[index] for index in planned.inputs]
-    needed = sorted({use.part for target in planned.targets for use in (*target.whole, *target.left, *target.right)})
+    uses = [use for target in planned.targets for use in (*target.whole, *target.left, *target.right)]
+    needed = sorted({use.part for use in uses})
     maps: dict[int, NDArray[np.unsignedinteger]] = {}
     for count, index in enumerate(needed):
 
@@ -68,6 +69,7 @@ def _predict_one(
             reorient=model.reorient == "RAS",
             mirror=model.use_mirroring is not False,
             tile_step=model.tile_step_size,
+            wanted={value for use in uses if use.part == index for value in use.values},
             tick=tick,
         )
     masks = {target.target: _mask(maps, target.whole) for target in planned.targets}
