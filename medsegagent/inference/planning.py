@@ -154,16 +154,17 @@ def _evaluate(model: InstalledModel, expression: LabelExpression) -> tuple[PartV
 
     A difference is taken inside one part: different networks' label maps cannot be told apart by value.
     """
-    if not all(any(name in part.labels for part in model.parts) for name in expression.plus):
+    wanted = (*expression.plus, *expression.also)
+    if not all(any(name in part.labels for part in model.parts) for name in wanted):
         return ()
     result = []
     for index, part in enumerate(model.parts):
-        plus = {value for name in expression.plus for value in part.labels.get(name, ())}
-        if not plus:
-            continue
-        if not all(name in part.labels for name in expression.minus):
+        plus, minus, also = (
+            {value for name in names for value in part.labels.get(name, ())}
+            for names in (expression.plus, expression.minus, expression.also)
+        )
+        if plus and not all(name in part.labels for name in expression.minus):
             return ()
-        values = plus - {value for name in expression.minus for value in part.labels[name]}
-        if values:
+        if values := (plus - minus) | also:
             result.append(PartValues(part=index, values=tuple(sorted(values))))
     return tuple(result)

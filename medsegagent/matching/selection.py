@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict
 from medsegagent.language.request import Request
 
 Stage = Literal["modality", "anatomy", "label"]
+Refusal = Literal["", "no request", "unknown target", "not covered", "other modality"]
+"""Why nothing is selected, for machines; empty when something is."""
 
 
 class _Frozen(BaseModel):
@@ -19,11 +21,13 @@ class LabelExpression(_Frozen):
     """A union of a card's labels, minus another: KiTS23's kidney is `kidney and masses` minus `kidney masses`.
 
     Names are the card's label names; `values` are the card's stored values that remain, sorted. A model with its
-    own values evaluates `plus` and `minus` on those.
+    own values evaluates `plus` and `minus` on those: (union of `plus`) without (union of `minus`), and then `also`.
     """
 
     plus: tuple[str, ...]
     minus: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    """Added back after `minus`: "kidney and its tumour" is kidney without masses, and the tumour."""
     values: tuple[int, ...]
 
 
@@ -63,6 +67,7 @@ class Selection(_Frozen):
     cards: tuple[CardSelection, ...] = ()
     refusal: str | None = None
     """Why nothing is selected, with what to do next; None when something is."""
+    refusal_kind: Refusal = ""
 
     @property
     def labels(self) -> dict[str, list[int]]:
