@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LOWEST = -32768
+_ROWS = 8
+"""Input rows bounded at a time: their bounds for a hundred classes stay in the cache."""
 _INFINITE = 0x7C00
 _HALF_STEP = 1 << 41
 """Half precision keeps 10 bits after the point of float64's 52: half a unit of the last one kept."""
@@ -79,57 +81,69 @@ def _to_half(value: float) -> float:
 
 
 @_compiled
-def all_finite(bits: NDArray[np.int16], first: int, last: int) -> bool:
-    """Whether classes `first` to `last` (exclusive) hold neither NaN nor infinity."""
-    for c in range(first, last):
-        found = 0
-        for z in range(bits.shape[1]):
-            for y in range(bits.shape[2]):
-                for x in range(bits.shape[3]):
-                    found |= (bits[c, z, y, x] & _INFINITE) == _INFINITE
-        if found:
-            return False
-    return True
+def all_finite(bits: NDArray[np.int16]) -> bool:
+    """Whether half-precision numbers, given as flat bits, hold neither NaN nor infinity."""
+    found = 0
+    for i in range(bits.size):
+        found |= (bits[i] & _INFINITE) == _INFINITE
+    return found == 0
 
 
 @_compiled
-def _row_bounds(
-    bits: NDArray[np.int16],
-    c: int,
-    z: tuple[int, int],
-    y: tuple[int, int],
-    x_low: NDArray[np.int64],
-    x_high: NDArray[np.int64],
-    columns: NDArray[np.int16],
+def _bounds(
+    a: NDArray[np.int16],
+    b: NDArray[np.int16],
+    row: int,
+    step: int,
     smallest: NDArray[np.int16],
     largest: NDArray[np.int16],
 ) -> None:
-    """Smallest and largest corner of every cell along a row, for one class. `columns` is scratch, `(2, X)`."""
-    for x in range(bits.shape[3]):
-        a, b = _key(bits[c, z[0], y[0], x]), _key(bits[c, z[0], y[1], x])
-        d, e = _key(bits[c, z[1], y[0], x]), _key(bits[c, z[1], y[1], x])
-        columns[0, x] = min(min(a, b), min(d, e))
-        columns[1, x] = max(max(a, b), max(d, e))
-    for i in range(x_low.size):
-        smallest[i] = min(columns[0, x_low[i]], columns[0, x_high[i]])
-        largest[i] = max(columns[1, x_low[i]], columns[1, x_high[i]])
+    """Smallest and largest of each voxel and its neighbours at larger indices, over some rows of one class.
+
+    Plain loops over flat, adjacent elements: they vectorise. Where a row ends, its last voxel is taken together with
+    the first of the next row, and the rows after the last are missing: bounds may be wider than need be, never narrower
+    for the voxels that have a next row.
+
+    Args:
+        a: The rows at one Z, flat, with one row more than asked for (if there is one).
+        b: The same rows at the cell's other Z.
+        row: Elements from a voxel to its neighbour along Y; 0 if cells do not extend along Y.
+        step: The same along X, 1 or 0.
+        smallest: Result; `largest` alike.
+        largest: See `smallest`.
+    """
+    size = a.size
+    for i in range(size):
+        one, other = _key(a[i]), _key(b[i])
+        smallest[i] = min(one, other)
+        largest[i] = max(one, other)
+    if row:
+        for i in range(size - row):
+            smallest[i] = min(smallest[i], smallest[i + row])
+            largest[i] = max(largest[i], largest[i + row])
+    if step:
+        for i in range(size - 1):
+            smallest[i] = min(smallest[i], smallest[i + 1])
+            largest[i] = max(largest[i], largest[i + 1])
 
 
 @_compiled
 def _corners(
-    bits: NDArray[np.int16],
+    planes: tuple[NDArray[np.int16], NDArray[np.int16]],
     number_of: NDArray[np.float64],
-    c: int,
-    z: tuple[int, int],
-    y: tuple[int, int],
+    row_starts: tuple[int, int],
     x: tuple[int, int],
     into: NDArray[np.float64],
 ) -> None:
-    """The eight corner values of a cell, Z slowest."""
-    for i in range(2):
-        for j in range(2):
-            for k in range(2):
-                into[4 * i + 2 * j + k] = number_of[np.uint16(bits[c, z[i], y[j], x[k]])]
+    """The eight corner values of a cell, Z slowest, from one class's flat planes at the cell's two Z."""
+    into[0] = number_of[np.uint16(planes[0][row_starts[0] + x[0]])]
+    into[1] = number_of[np.uint16(planes[0][row_starts[0] + x[1]])]
+    into[2] = number_of[np.uint16(planes[0][row_starts[1] + x[0]])]
+    into[3] = number_of[np.uint16(planes[0][row_starts[1] + x[1]])]
+    into[4] = number_of[np.uint16(planes[1][row_starts[0] + x[0]])]
+    into[5] = number_of[np.uint16(planes[1][row_starts[0] + x[1]])]
+    into[6] = number_of[np.uint16(planes[1][row_starts[1] + x[0]])]
+    into[7] = number_of[np.uint16(planes[1][row_starts[1] + x[1]])]
 
 
 @_compiled
@@ -204,131 +218,138 @@ def _overlay(
 
 
 @_compiled
+def _count(
+    largest: NDArray[np.int16],
+    bound: NDArray[np.int16],
+    wanted: NDArray[np.bool_],
+    count: NDArray[np.int16],
+    latest: NDArray[np.int16],
+    interesting: NDArray[np.bool_],
+) -> None:
+    """Per voxel: how many classes can win, the last of them, and whether any of them is wanted."""
+    count[:] = 0
+    interesting[:] = False
+    for c in range(largest.shape[0]):
+        for i in range(bound.size):
+            can_win = largest[c, i] >= bound[i]
+            count[i] += np.int16(can_win)
+            latest[i] = np.int16(c) if can_win else latest[i]
+            interesting[i] |= can_win & wanted[c]
+
+
+@_compiled
 def paint_labels(
     bits: NDArray[np.int16],
-    z: Axis,
-    y: Axis,
-    x: Axis,
+    axes: tuple[Axis, Axis, Axis],
     number_of: NDArray[np.float64],
     wanted: NDArray[np.bool_],
-    first_cell: int,
-    last_cell: int,
+    width: int,
+    cells: tuple[int, int],
     out: NDArray[np.unsignedinteger],
 ) -> None:
     """Write the index of the largest class, the first of equals, into `out`, `(Z, Y, X)`, zeros before.
 
     Args:
-        bits: Half-precision logits as int16.
-        z: Interpolation along Z; `y` and `x` alike.
-        y: See `z`.
-        x: See `z`.
+        bits: Half-precision logits as int16, `(class, Z, Y * X)`.
+        axes: Interpolation along Z, Y and X.
         number_of: The number that each of the 65536 bit patterns means.
         wanted: Per class, whether it is of interest: where no candidate is, `out` stays as it is.
-        first_cell: Z cell to start from.
-        last_cell: Z cell to stop before.
+        width: The input's size along X.
+        cells: First Z cell, and the one to stop before.
         out: The labels.
     """
-    classes, cells = bits.shape[0], x.low.size
-    columns = np.empty((2, bits.shape[3]), np.int16)
-    smallest = np.empty(cells, np.int16)
-    largest = np.empty((classes, cells), np.int16)
-    bound = np.empty(cells, np.int16)
-    count = np.empty(cells, np.int64)
-    candidates = np.empty((cells, classes), np.int16)
-    interesting = np.empty(cells, np.bool_)
-    corner = np.empty((classes, 8), np.float64)
-    for zi in range(first_cell, last_cell):
-        z_pair = (z.low[zi], z.high[zi])
-        for yi in range(y.low.size):
-            y_pair = (y.low[yi], y.high[yi])
+    z, y, x = axes
+    classes, height = bits.shape[0], bits.shape[2] // width
+    row, step = width * int((y.low != y.high).any()), int((x.low != x.high).any())
+    smallest = np.empty((_ROWS + 1) * width, np.int16)
+    largest = np.empty((classes, (_ROWS + 1) * width), np.int16)
+    bound = np.empty(_ROWS * width, np.int16)
+    count, latest = np.empty(_ROWS * width, np.int16), np.empty(_ROWS * width, np.int16)
+    interesting = np.empty(_ROWS * width, np.bool_)
+    candidates, corner = np.empty(classes, np.int16), np.empty((classes, 8), np.float64)
+    # Z inside: the planes that a cell shares with the last one are still in the cache.
+    for top in range(0, height, _ROWS):
+        begin, end = top * width, min(top + _ROWS + 1, height) * width
+        first_y, last_y = np.searchsorted(y.low, top), np.searchsorted(y.low, top + _ROWS)
+        for zi in range(cells[0], cells[1]):
+            za, zb = z.low[zi], z.high[zi]
             bound[:] = _LOWEST
             for c in range(classes):
-                _row_bounds(bits, c, z_pair, y_pair, x.low, x.high, columns, smallest, largest[c])
-                for i in range(cells):
+                _bounds(bits[c, za, begin:end], bits[c, zb, begin:end], row, step, smallest, largest[c])
+                for i in range(bound.size):
                     bound[i] = max(bound[i], smallest[i])
-            _gather(largest, bound, wanted, count, candidates, interesting)
-            for i in range(cells):
-                if not interesting[i]:
-                    continue
-                if count[i] == 1:
-                    _fill(out, z, y, x, (zi, yi, i), candidates[i, 0])
-                    continue
-                for j in range(count[i]):
-                    _corners(bits, number_of, candidates[i, j], z_pair, y_pair, (x.low[i], x.high[i]), corner[j])
-                _contest(corner, candidates[i, : count[i]], z, y, x, (zi, yi, i), out)
-
-
-@_compiled
-def _gather(
-    largest: NDArray[np.int16],
-    bound: NDArray[np.int16],
-    wanted: NDArray[np.bool_],
-    count: NDArray[np.int64],
-    candidates: NDArray[np.int16],
-    interesting: NDArray[np.bool_],
-) -> None:
-    """Per cell of a row, the classes that can win, and whether one of them is wanted."""
-    count[:] = 0
-    interesting[:] = False
-    for c in range(largest.shape[0]):
-        for i in range(bound.size):
-            if largest[c, i] >= bound[i]:
-                candidates[i, count[i]] = c
-                count[i] += 1
-                interesting[i] |= wanted[c]
+            _count(largest, bound, wanted, count, latest, interesting)
+            for yi in range(first_y, last_y):
+                row_starts = (y.low[yi] * width, y.high[yi] * width)
+                for xi in range(x.low.size):
+                    at = row_starts[0] - begin + x.low[xi]
+                    if not interesting[at]:
+                        continue
+                    if count[at] == 1:
+                        _fill(out, z, y, x, (zi, yi, xi), latest[at])
+                        continue
+                    found = 0
+                    for c in range(classes):
+                        if largest[c, at] >= bound[at]:
+                            pair = (x.low[xi], x.high[xi])
+                            _corners((bits[c, za], bits[c, zb]), number_of, row_starts, pair, corner[found])
+                            candidates[found] = c
+                            found += 1
+                    _contest(corner, candidates[:found], z, y, x, (zi, yi, xi), out)
 
 
 @_compiled
 def paint_regions(
     bits: NDArray[np.int16],
-    z: Axis,
-    y: Axis,
-    x: Axis,
+    axes: tuple[Axis, Axis, Axis],
     number_of: NDArray[np.float64],
     values: NDArray[np.int64],
     threshold: int,
-    first_cell: int,
-    last_cell: int,
+    width: int,
+    cells: tuple[int, int],
     out: NDArray[np.unsignedinteger],
 ) -> None:
     """Paint regions one over the other, in their order: region `i` writes `values[i]` where it is in.
 
     Args:
-        bits: Half-precision logits as int16.
-        z: Interpolation along Z; `y` and `x` alike.
-        y: See `z`.
-        x: See `z`.
+        bits: Half-precision logits as int16, `(region, Z, Y * X)`.
+        axes: Interpolation along Z, Y and X.
         number_of: The number that each of the 65536 bit patterns means.
         values: What each region writes.
         threshold: Bits of the smallest positive number that is in.
-        first_cell: Z cell to start from.
-        last_cell: Z cell to stop before.
+        width: The input's size along X.
+        cells: First Z cell, and the one to stop before.
         out: The labels, `(Z, Y, X)`, zeros before.
     """
-    regions, cells = bits.shape[0], x.low.size
-    columns = np.empty((2, bits.shape[3]), np.int16)
-    smallest = np.empty((regions, cells), np.int16)
-    largest = np.empty((regions, cells), np.int16)
-    corner = np.empty((regions, 8), np.float64)
-    undecided = np.empty(regions, np.int16)
-    for zi in range(first_cell, last_cell):
-        z_pair = (z.low[zi], z.high[zi])
-        for yi in range(y.low.size):
-            y_pair = (y.low[yi], y.high[yi])
+    z, y, x = axes
+    regions, height = bits.shape[0], bits.shape[2] // width
+    row, step = width * int((y.low != y.high).any()), int((x.low != x.high).any())
+    smallest = np.empty((regions, (_ROWS + 1) * width), np.int16)
+    largest = np.empty((regions, (_ROWS + 1) * width), np.int16)
+    undecided, corner = np.empty(regions, np.int16), np.empty((regions, 8), np.float64)
+    # Z inside: the planes that a cell shares with the last one are still in the cache.
+    for top in range(0, height, _ROWS):
+        begin, end = top * width, min(top + _ROWS + 1, height) * width
+        first_y, last_y = np.searchsorted(y.low, top), np.searchsorted(y.low, top + _ROWS)
+        for zi in range(cells[0], cells[1]):
+            za, zb = z.low[zi], z.high[zi]
             for c in range(regions):
-                _row_bounds(bits, c, z_pair, y_pair, x.low, x.high, columns, smallest[c], largest[c])
-            for i in range(cells):
-                # The last region that is in everywhere hides those before it; later ones may be in somewhere.
-                base, count = -1, 0
-                for c in range(regions):
-                    if smallest[c, i] >= threshold:
-                        base, count = c, 0
-                    elif largest[c, i] >= threshold:
-                        _corners(bits, number_of, c, z_pair, y_pair, (x.low[i], x.high[i]), corner[count])
-                        undecided[count] = c
-                        count += 1
-                cell = (zi, yi, i)
-                if count > 0:
-                    _overlay(corner, undecided[:count], base, number_of[threshold], values, z, y, x, cell, out)
-                elif base >= 0:
-                    _fill(out, z, y, x, cell, values[base])
+                _bounds(bits[c, za, begin:end], bits[c, zb, begin:end], row, step, smallest[c], largest[c])
+            for yi in range(first_y, last_y):
+                row_starts = (y.low[yi] * width, y.high[yi] * width)
+                for xi in range(x.low.size):
+                    # The last region that is in everywhere hides those before it; later ones may be in somewhere.
+                    at, base, found = row_starts[0] - begin + x.low[xi], -1, 0
+                    for c in range(regions):
+                        if smallest[c, at] >= threshold:
+                            base, found = c, 0
+                        elif largest[c, at] >= threshold:
+                            pair = (x.low[xi], x.high[xi])
+                            _corners((bits[c, za], bits[c, zb]), number_of, row_starts, pair, corner[found])
+                            undecided[found] = c
+                            found += 1
+                    cell, least = (zi, yi, xi), number_of[threshold]
+                    if found > 0:
+                        _overlay(corner, undecided[:found], base, least, values, z, y, x, cell, out)
+                    elif base >= 0:
+                        _fill(out, z, y, x, cell, values[base])

@@ -58,9 +58,9 @@ def is_finite(logits: Tensor) -> bool:
 
     from medsegagent.inference.cells import all_finite
 
-    bits = logits.view(torch.int16).numpy()
+    bits = logits.contiguous().view(torch.int16).numpy()
     with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-        return all(pool.map(lambda index: all_finite(bits, index, index + 1), range(len(bits))))
+        return all(pool.map(lambda one: all_finite(one.reshape(-1)), bits))
 
 
 def _pruned_axes(logits: Tensor, trained: TrainedNetwork, properties: Mapping[str, Any]) -> list[Axis] | None:
@@ -102,10 +102,11 @@ def _paint(
 
     from medsegagent.inference.cells import paint_labels, paint_regions
 
-    z, y, x = axes
-    bits = logits.view(torch.int16).numpy()
+    classes, depth, _, width = logits.shape
+    bits = logits.contiguous().view(torch.int16).numpy().reshape(classes, depth, -1)
     number_of = np.arange(65536, dtype=np.uint16).view(np.float16).astype(np.float64)
-    cells = len(z.low)
+    zyx = (axes[0], axes[1], axes[2])
+    cells = len(axes[0].low)
     threads = max(1, min(torch.get_num_threads(), cells))
     # More pieces than threads: cells that hold many candidates lie together.
     edges = np.unique(np.linspace(0, cells, 4 * threads + 1).astype(int)).tolist()
@@ -114,12 +115,12 @@ def _paint(
         least = _first_in()
 
         def paint(first: int, last: int) -> None:
-            paint_regions(bits, z, y, x, number_of, values, least, first, last, out)
+            paint_regions(bits, zyx, number_of, values, least, width, (first, last), out)
     else:
-        mask = np.ones(bits.shape[0], dtype=np.bool_) if wanted is None else np.isin(np.arange(len(bits)), [*wanted])
+        mask = np.ones(classes, dtype=np.bool_) if wanted is None else np.isin(np.arange(classes), [*wanted])
 
         def paint(first: int, last: int) -> None:
-            paint_labels(bits, z, y, x, number_of, mask, first, last, out)
+            paint_labels(bits, zyx, number_of, mask, width, (first, last), out)
 
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(paint, edges[:-1], edges[1:]))

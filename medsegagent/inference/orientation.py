@@ -46,7 +46,7 @@ def to_ras(grid: Grid) -> Reorientation:
     lps = np.array(grid.direction).reshape(3, 3) * np.array(grid.spacing)
     affine[:3, :3] = np.diag([-1.0, -1.0, 1.0]) @ lps
     # Row i: the patient axis that index axis i runs along, and in which sense.
-    patient_axis, sense = io_orientation(affine).T  # type: ignore[no-untyped-call]
+    patient_axis, sense = io_orientation(affine).T
     index_axis = np.argsort(patient_axis)
     z, y, x = (2 - int(axis) for axis in index_axis[::-1])
     return Reorientation((z, y, x), tuple(2 - axis for axis in range(3) if sense[axis] < 0))
