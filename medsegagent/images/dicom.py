@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medsegagent.errors import ImageError
 from medsegagent.images.dicom_files import looks_like_dicom, open_files
-from medsegagent.images.dicom_frames import scan
+from medsegagent.images.dicom_frames import Frame, quiet, scan
 from medsegagent.images.dicom_geometry import arrange
 from medsegagent.images.dicom_pixels import read_stack
 from medsegagent.images.dicom_series import Series, choose, group
 from medsegagent.images.dicom_suv import NotConvertibleError, suv_factor
 from medsegagent.images.geometry import describe
-from medsegagent.images.volume import ModalityEvidence, Volume
+from medsegagent.images.volume import Grid, ModalityEvidence, Volume
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+_NEEDED = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+_WANTED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "ReferringPhysicianName"),
+    *("StudyID", "StudyDate", "StudyTime"),
+)
 
 MAX_VOXELS = 2**31
 """8 GiB as float32."""
@@ -41,6 +53,49 @@ def list_series(path: Path) -> tuple[tuple[Series, ...], tuple[str, ...]]:
     if not found.headers and not found.damaged:
         raise ImageError("there is no DICOM file in it", "Give the folder that holds the images.", str(path))
     return group(found)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A series to which DICOM results refer.
+
+    Attributes:
+        frames: One per slice, in the order of the volume's z axis.
+        grid: Of the volume.
+        headers: The objects behind them without pixels, in the same order: one per frame, or a single multi-frame one.
+            They hold the patient's data, which a DICOM result repeats and nothing else may.
+    """
+
+    frames: tuple[Frame, ...]
+    grid: Grid
+    headers: tuple[Dataset, ...]
+
+
+def read_source(path: Path, series: str = "", family: str | None = None) -> Source:
+    """Read a series' headers; the arguments and errors are those of `read_dicom`.
+
+    Elements that anonymisers remove and DICOM wants at least empty are added empty.
+    """
+    from pydicom import dcmread
+
+    listed, _ = list_series(path)
+    chosen, _ = choose(listed, series, family, str(path))
+    layout = arrange(chosen.frames)
+    names = dict.fromkeys(frame.file for frame in layout.frames)
+    if len(names) not in (1, len(layout.frames)):
+        what = f"series {chosen.key} is spread over {len(names)} multi-frame objects"
+        raise ImageError(what, "Results can refer to one such object, or to single-frame ones.", str(path))
+    with open_files(path) as files, quiet():
+        headers = tuple(dcmread(BytesIO(files.read(name)), force=True, stop_before_pixels=True) for name in names)
+    for header in headers:
+        for keyword in _NEEDED:
+            if not header.get(keyword):
+                what = f"the series has no {keyword}, to which a DICOM result must refer"
+                raise ImageError(what, "Export it again without removing identifiers (UIDs).", str(path))
+        for keyword in _WANTED:
+            if keyword not in header:
+                setattr(header, keyword, "")
+    return Source(layout.frames, layout.grid, headers)
 
 
 def read_dicom(path: Path, channel: str = "", *, series: str = "", family: str | None = None) -> Volume:

@@ -1,0 +1,1 @@
+"""Segmentations in the formats that clinics and labs open next."""

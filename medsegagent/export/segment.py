@@ -1,0 +1,104 @@
+"""What every writer here takes: named, coloured, coded masks on one grid."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from medsegagent.fusion.segmentation import Segmentation
+from medsegagent.images.volume import Grid
+from medsegagent.images.write import Label
+
+
+@dataclass(frozen=True)
+class Coding:
+    """What a segment is, in SNOMED CT.
+
+    Attributes:
+        code: Concept identifier; empty if the vocabulary has none.
+        meaning: In words, for people.
+        side: The patient's side, for one of a pair.
+        lesion: A morphologically abnormal structure, not an anatomical one.
+    """
+
+    code: str
+    meaning: str
+    side: Literal["left", "right", ""] = ""
+    lesion: bool = False
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One mask.
+
+    Attributes:
+        id: Safe as a file name and unique.
+        name: For people.
+        mask: bool, `(Z, Y, X)`.
+        value: In label maps, from 1.
+        colour: Red, green, blue, 0 to 255.
+        coding: None if nothing is known but the name.
+    """
+
+    id: str
+    name: str
+    mask: NDArray[np.bool_]
+    value: int
+    colour: tuple[int, int, int]
+    coding: Coding | None = None
+
+    @property
+    def label(self) -> Label:
+        """Its entry in a label map."""
+        return Label(self.value, self.id, self.name, self.colour)
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Segments on one grid, containing before contained: where a format has one value per voxel, the later wins."""
+
+    grid: Grid
+    items: tuple[Segment, ...]
+
+
+def segments_of(
+    segmentation: Segmentation, colours: Mapping[str, tuple[int, int, int]], codings: Mapping[str, Coding]
+) -> Segments:
+    """Take a fused segmentation's structures.
+
+    Args:
+        segmentation: The fused structures.
+        colours: By structure id.
+        codings: By structure id; a structure that is absent is known by its name alone.
+    """
+    ordered = sorted(segmentation.structures, key=lambda item: (item.layer, -np.count_nonzero(item.mask)))
+    items = [
+        Segment(item.id, item.name, item.mask, item.value, colours[item.id], codings.get(item.id)) for item in ordered
+    ]
+    return Segments(segmentation.grid, tuple(items))
+
+
+def label_map(segments: Sequence[Segment], shape: tuple[int, int, int]) -> NDArray[np.uint16]:
+    """Paint segments in order, `(Z, Y, X)`, 0 where there is none."""
+    array = np.zeros(shape, dtype=np.uint16)
+    for segment in segments:
+        array[segment.mask] = segment.value
+    return array
+
+
+def layers(segments: Sequence[Segment]) -> list[list[Segment]]:
+    """Spread segments over as few layers as needed so that none overlaps another in its layer (first fit)."""
+    found: list[tuple[NDArray[np.bool_], list[Segment]]] = []
+    for segment in segments:
+        for taken, layer in found:
+            if not np.any(taken & segment.mask):
+                taken |= segment.mask
+                layer.append(segment)
+                break
+        else:
+            found.append((segment.mask.copy(), [segment]))
+    return [layer for _, layer in found]
