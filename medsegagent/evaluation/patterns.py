@@ -47,7 +47,7 @@ def _coarse_to_fine(model: str, library: Library) -> Answerer:
             selection = match(query, library)
         except UsageError as refused:  # an oversized instruction is refused, which is an answer
             return Answer(explanation=str(refused))
-        return Answer(labels=selection.labels, explanation=_explain(selection))
+        return Answer(labels=selection.labels, explanation=explained(selection))
 
     return answer
 
@@ -55,7 +55,8 @@ def _coarse_to_fine(model: str, library: Library) -> Answerer:
 PATTERNS: Mapping[str, Callable[[str, Library], Answerer]] = {"C2F": _coarse_to_fine}
 
 
-def _explain(selection: Selection) -> str:
+def explained(selection: Selection) -> str:
+    """How the query was understood, in one line."""
     request = selection.request
     understood = [target.name for target in request.targets]
     parts = [

@@ -6,7 +6,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import replace
 from datetime import datetime
 from importlib import metadata
@@ -37,6 +38,8 @@ def evaluate_selection(
     model: str = "rules",
     tag: str = "",
     cards: str | Path = "benchmark",
+    answer_of: Callable[[Library], Answerer] | None = None,
+    workers: int = 1,
     folder: Path = Path("results"),
     resume: bool = False,
     log: bool = False,
@@ -51,6 +54,8 @@ def evaluate_selection(
         model: What answers them; "rules" needs no LLM.
         tag: Of the LLM configuration; kept in the record.
         cards: Library to select from: "benchmark", "zoo", "all", or a folder of cards.
+        answer_of: Makes the answerer, for patterns that live above this room; None looks `pattern` up here.
+        workers: Queries asked at the same time.
         folder: Where the record (`.jsonl`), results (`.json`), page (`.html`) and log go, under the stem
             `{pattern}_{bench stem}_{model}_{YYYYmmdd_HHMMSS}`.
         resume: Go on with the newest record of this pattern, bench and model, if there is one; failed queries are
@@ -67,7 +72,7 @@ def evaluate_selection(
     """
     bench = read_bench(bench_file)
     library = Library.load(cards)
-    answer = answerer(pattern, model, library)
+    answer = answer_of(library) if answer_of else answerer(pattern, model, library)
     header = Header(
         bench_sha256=bench.sha256,
         pattern=pattern,
@@ -77,7 +82,16 @@ def evaluate_selection(
         code_version=code_version(),
     )
     return run_bench(
-        bench, answer, header, library, folder=folder, resume=resume, log=log, save=save, progress=progress
+        bench,
+        answer,
+        header,
+        library,
+        workers=workers,
+        folder=folder,
+        resume=resume,
+        log=log,
+        save=save,
+        progress=progress,
     )
 
 
@@ -87,6 +101,7 @@ def run_bench(
     header: Header,
     library: Library,
     *,
+    workers: int = 1,
     folder: Path,
     resume: bool = False,
     log: bool = False,
@@ -97,10 +112,12 @@ def run_bench(
 
     Args:
         bench: The queries.
-        answer: Called once per query; what it raises is recorded and counts as a wrong answer.
+        answer: Called once per query, by several threads if there are several workers; what it raises is recorded and
+            counts as a wrong answer.
         header: What the answers depend on; a run goes on only under an equal header.
         library: The cards that the answers are about, for the page.
-        folder: As in `evaluate_selection`, like the options that follow.
+        workers: As in `evaluate_selection`, like the options that follow.
+        folder: See there.
         resume: See there.
         log: See there.
         save: See there.
@@ -110,10 +127,10 @@ def run_bench(
         OutputError: If a result cannot be written, or the record to resume was made under other conditions.
     """
     file, done = _open(folder, _stem(header.pattern, bench.file, header.model), header, resume)
-    for row in _watched(bench.rows, progress):
-        if row.id not in done or done[row.id].error is not None:
-            done[row.id] = ask(row, answer)
-            records.append(file, done[row.id])
+    todo = [row for row in bench.rows if row.id not in done or done[row.id].error is not None]
+    for record in _watched(_asked(todo, answer, workers), len(todo), progress):
+        done[record.id] = record
+        records.append(file, record)
     return _write(evaluation(bench, header, done, {}), file, library, log=log, save=save)
 
 
@@ -166,11 +183,11 @@ def library_sha256(library: Library) -> str:
 
 
 def code_version() -> str:
-    """Package version and a digest of sources and vocabulary, so that no edit between two sessions goes unnoticed."""
+    """Package version, and a digest of code, vocabulary and prompts: no edit between two sessions goes unnoticed."""
     package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
     for file in sorted(package.rglob("*")):
-        if file.suffix in {".py", ".yaml", ".toml", ".csv"}:
+        if file.suffix in {".py", ".yaml", ".toml", ".csv", ".md"}:
             digest.update(file.relative_to(package).as_posix().encode() + b"\0" + file.read_bytes())
     try:
         version = metadata.version("medsegagent")
@@ -202,14 +219,27 @@ def _open(folder: Path, stem: str, header: Header, resume: bool) -> tuple[Path, 
             return file, {}
 
 
-def _watched(rows: tuple[Row, ...], progress: bool) -> Iterator[Row]:
+def _asked(rows: Sequence[Row], answer: Answerer, workers: int) -> Iterator[Record]:
+    """The records, as they come in."""
+    if workers == 1:
+        yield from (ask(row, answer) for row in rows)
+        return
+    pool = ThreadPoolExecutor(workers)
+    try:
+        for future in as_completed([pool.submit(ask, row, answer) for row in rows]):
+            yield future.result()
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C only the queries in flight are waited for
+
+
+def _watched(found: Iterator[Record], total: int, progress: bool) -> Iterator[Record]:
     if not progress:
-        yield from rows
+        yield from found
         return
     from rich.console import Console
     from rich.progress import track
 
-    yield from track(rows, "Evaluating", console=Console(stderr=True))
+    yield from track(found, "Evaluating", total=total, console=Console(stderr=True))
 
 
 def _write(found: Evaluation, record_file: Path, library: Library, *, log: bool, save: bool) -> Evaluation:
