@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from phantoms import LIVER, predictions, segmentation, volume
+
+from medsegagent.reporting.statistics import measure, structure_statistics
+
+
+def test_the_fused_mask_is_measured_in_ml_and_in_the_images_unit() -> None:
+    liver = structure_statistics(segmentation(), [volume()], predictions())["liver"].fused
+    values = volume().array[LIVER]
+    assert liver.voxels == LIVER.sum()
+    assert liver.volume_ml == pytest.approx(LIVER.sum() * 1.0 * 2.0 * 5.0 / 1000)
+    figures = liver.intensity["scan.nii.gz"]
+    assert figures.mean == pytest.approx(values.mean())
+    assert figures.sd == pytest.approx(values.std())
+    assert (figures.min, figures.max) == (20, 60)
+
+
+def test_every_channel_is_measured() -> None:
+    figures = structure_statistics(segmentation(), [volume("T1"), volume("T2")], predictions())["liver"].fused
+    assert set(figures.intensity) == {"T1", "T2"}
+
+
+def test_each_model_is_measured_by_its_own_mask_and_its_own_half_of_a_pair() -> None:
+    figures = structure_statistics(segmentation(), [volume()], predictions())
+    assert {name: item.voxels for name, item in figures["liver"].models.items()} == {
+        "org/first": 6 * 6 * 7,
+        "org/second": 6 * 6 * 5,
+    }
+    assert figures["kidney_left"].models["org/second"].voxels == 3 * 4 * 4
+    assert list(figures["tumor.liver"].models) == ["org/first"]
+
+
+def test_border_contact_is_seen_on_any_face() -> None:
+    figures = structure_statistics(segmentation(), [volume()], predictions())
+    assert figures["kidney_left"].fused.touches_border
+    assert not figures["liver"].fused.touches_border
+
+
+def test_agreement_is_the_mean_pairwise_dice_and_unknown_for_a_single_voter() -> None:
+    figures = structure_statistics(segmentation(), [volume()], predictions())
+    assert figures["liver"].agreement == pytest.approx(2 * 5 / (7 + 5))
+    assert figures["tumor.liver"].agreement is None
+
+
+def test_an_empty_mask_has_no_intensity() -> None:
+    empty = np.zeros(LIVER.shape, dtype=bool)
+
+    figures = measure(empty, [volume()])
+    assert (figures.voxels, figures.volume_ml, figures.intensity) == (0, 0, {})
