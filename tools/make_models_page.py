@@ -20,45 +20,42 @@ FAMILIES = ("CT", "MR", "PET")
 ACCESS = {"download": "by command", "page": "by hand, from a page", "licence": "with a licence number", "local": "-"}
 
 
+INTRODUCTION = """\
+# What can be segmented, and by which public models
+
+Written by `tools/make_models_page.py` from the cards; `medsegagent targets` and `medsegagent models search` show the
+same in the terminal. Licences are as their publishers state them, as far as that is known.
+
+{targets} targets, {models} public models on {cards} cards. `medsegagent models install MODEL` installs one,
+`medsegagent models install --for INSTRUCTION` what an instruction needs.
+
+## Models
+"""
+REST = """
+These cards have no public nnU-Net v2 model; train one or bring your own (see `add_a_card.md`):
+{without}.
+
+Public checkpoints without a card, and why, are listed in `models_left_out.md`.
+
+## Targets
+
+A target with sides can be had left and right apart."""
+
+
 def page() -> str:
     """The page as Markdown."""
     shipped = Library.load("all")
     public = Library({name: card for name, card in shipped.cards.items() if card.models})
     models = list(offers(public))
     rows = targets(public, load())
-    without = [name for name, card in shipped.cards.items() if not card.models]
-    return (
-        "\n".join(
-            [
-                "# What can be segmented, and by which public models",
-                "",
-                "Written by `tools/make_models_page.py` from the cards; `medsegagent targets` and",
-                "`medsegagent models search` show the same in the terminal. Licences are as their publishers state them, as far as that is known.",
-                "",
-                f"{len(rows)} targets, {len(models)} public models on {len(public)} cards.",
-                "`medsegagent models install MODEL` installs one, `medsegagent models install --for INSTRUCTION` what an instruction needs.",
-                "",
-                "## Models",
-                "",
-                *models_table(public, models),
-                "",
-                "These cards have no public nnU-Net v2 model; train one or bring your own (see `add_a_card.md`):",
-                f"{', '.join(without)}.",
-                "",
-                "Public checkpoints without a card, and why, are listed in `models_left_out.md`.",
-                "",
-                "## Targets",
-                "",
-                "A target with sides can be had left and right apart.",
-                *(
-                    line
-                    for region, group in groupby(rows, key=lambda row: row.region)
-                    for line in region_table(region, group)
-                ),
-            ]
-        )
-        + "\n"
-    )
+    lines = [
+        INTRODUCTION.format(targets=len(rows), models=len(models), cards=len(public)),
+        *models_table(public, models),
+    ]
+    lines.append(REST.format(without=", ".join(name for name, card in shipped.cards.items() if not card.models)))
+    for region, group in groupby(rows, key=lambda row: row.region):
+        lines += region_table(region, group)
+    return "\n".join(lines) + "\n"
 
 
 def models_table(library: Library, models: Iterable[Offer]) -> list[str]:
