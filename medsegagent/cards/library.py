@@ -6,13 +6,17 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from medsegagent.cards.binding import Binding, bind
 from medsegagent.cards.card import DatasetCard, card_fields
+from medsegagent.cards.channels import Accepted, card_accepts
 from medsegagent.errors import CardError
+from medsegagent.vocabulary import Sided, load
 
 BUILT_IN = ("benchmark", "zoo", "all")
 _CARD_SIZE_LIMIT = 4 * 2**20
@@ -44,7 +48,9 @@ class Library:
             return cls._from_files(sorted(shipped.rglob("*.json")), shipped)
         folder = Path(which)
         if not folder.is_dir():
-            raise CardError("there is no such folder", f"Give a folder of JSON cards, or one of {BUILT_IN}.", str(which))
+            raise CardError(
+                "there is no such folder", f"Give a folder of JSON cards, or one of {BUILT_IN}.", str(which)
+            )
         return cls._from_files(sorted(folder.rglob("*.json")), folder)
 
     @classmethod
@@ -77,6 +83,28 @@ class Library:
             hint = f"Did you mean {', '.join(near)}?" if near else "`medsegagent cards list` shows all."
             raise CardError("no such card", hint, name)
         return self.cards[name]
+
+    @cached_property
+    def bindings(self) -> Mapping[str, tuple[Binding, ...]]:
+        """Card name -> what each of its labels means."""
+        vocabulary = load()
+        return {card.name: bind(card, vocabulary) for card in self}
+
+    @cached_property
+    def channels(self) -> Mapping[str, tuple[frozenset[Accepted], ...]]:
+        """Card name -> per channel, the kinds of image that it takes."""
+        vocabulary = load()
+        return {card.name: card_accepts(card, vocabulary) for card in self}
+
+    @cached_property
+    def cards_with(self) -> Mapping[Sided, tuple[str, ...]]:
+        """Concept and side -> the cards with a label of exactly that meaning: the index of every search."""
+        index: dict[Sided, dict[str, None]] = {}
+        for name, bindings in self.bindings.items():
+            for binding in bindings:
+                for concept in (*binding.concepts, *(Sided(lesion) for lesion in binding.lesions)):
+                    index.setdefault(concept, {})[name] = None
+        return {concept: tuple(names) for concept, names in index.items()}
 
     def __iter__(self) -> Iterator[DatasetCard]:
         return iter(self.cards.values())

@@ -32,12 +32,14 @@ class Modality(_Frozen):
 
     `families` are the acceptable families ("CT", "MR", "PET", or one that no card has: "US", "XR", ...); empty
     means that none is named. `combined` asks for all families in one study (PET/CT), otherwise any will do.
-    `subtypes` ("contrast", "non-contrast", "T1", "T1ce", "T2", "FLAIR", "DWI", "ADC", "cine", ...) must all be accepted.
+    `subtypes` ("contrast", "non-contrast", "T1", "T1ce", "T2", "FLAIR", "DWI", "ADC", "cine", ...) must all be accepted,
+    or any one of them if `any_subtype` ("T1 or T2").
     """
 
     families: tuple[str, ...] = ()
     combined: bool = False
     subtypes: tuple[str, ...] = ()
+    any_subtype: bool = False
     spans: tuple[Span, ...] = ()
 
 

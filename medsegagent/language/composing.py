@@ -1,0 +1,185 @@
+"""From loose words to one concept: a lesion and its site, an adjective and its noun, heads shared across "and"."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from medsegagent.language.items import Item
+from medsegagent.language.mentions import Mention
+from medsegagent.vocabulary import Vocabulary
+
+_THROUGH = ("filler", "side", "all", "neutral", "segment_noun")
+_LIST_MARKS = frozenset(",/+&、")
+
+
+class Composer:
+    """Joins neighbouring mentions of one instruction."""
+
+    def __init__(self, items: Sequence[Item], vocabulary: Vocabulary) -> None:
+        self._items = items
+        self._vocabulary = vocabulary
+
+    def compose(self, mentions: list[Mention]) -> list[Mention]:
+        """Sites joined to lesions and parts; adjectives that stand for their organ turned into it."""
+        mentions = self._shared_heads(mentions)
+        for step in (self._site_before, self._site_after, self._site_shared, self._adjective_with_noun):
+            mentions = step(mentions)
+        return mentions
+
+    # ---- helpers
+
+    def gap(self, left: Mention, right: Mention) -> Sequence[Item]:
+        """The items between two mentions."""
+        return self._items[left.last : right.first]
+
+    def is_family(self, mention: Mention) -> bool:
+        """A lesion or part of which it is not yet said where."""
+        concept = self._vocabulary.concept(mention.id)
+        return concept.kind in ("lesion", "part") and not concept.part_of
+
+    def is_site(self, mention: Mention) -> bool:
+        """Something that a lesion or a part can be of."""
+        concept = self._vocabulary.concept(mention.id)
+        return concept.kind not in ("lesion", "device") and not (concept.kind == "part" and not concept.part_of)
+
+    def _plain(self, gap: Sequence[Item]) -> bool:
+        return all(item.has("filler", "side", "neutral") or item.mark in ("-", "'") for item in gap)
+
+    def _listed(self, gap: Sequence[Item]) -> bool:
+        return bool(gap) and len(gap) < 5 and any(i.has("and", "or") or i.mark in _LIST_MARKS for i in gap) and all(
+            i.has("and", "or", "filler", "side", "all") or i.mark in _LIST_MARKS or i.mark == "-" for i in gap
+        )
+
+    def _sited(self, family: Mention, site: Mention) -> Mention:
+        place = site.id if site.id != "neck" else "head_and_neck"
+        ids = (f"{family.id}.{place}",)
+        first, last = min(family.first, site.first), max(family.last, site.last)
+        return Mention(ids, first, last, family.side or site.side)
+
+    # ---- steps
+
+    def _shared_heads(self, mentions: list[Mention]) -> list[Mention]:
+        """ "superior and inferior vena cava", "gluteus maximus and medius": the missing word is the neighbour's."""
+        out = list(mentions)
+        for position, item in enumerate(self._items):
+            if not (item.has("and", "or", "to") or item.mark in _LIST_MARKS):
+                continue
+            out += self._completed(position, out)
+        return sorted(out, key=lambda mention: mention.first)
+
+    def _completed(self, joint: int, mentions: list[Mention]) -> list[Mention]:
+        after = next((m for m in mentions if joint < m.first <= joint + 3 and not m.adjective), None)
+        before = next((m for m in reversed(mentions) if joint - 3 <= m.last - 1 < joint and not m.adjective), None)
+        taken = {i for m in mentions for i in range(m.first, m.last) if not m.adjective}
+        left = [i for i in range(max(0, joint - 2), joint) if i not in taken and self._is_word(i)]
+        right = [i for i in range(joint + 1, min(joint + 3, len(self._items))) if i not in taken and self._is_word(i)]
+        new: list[Mention] = []
+        if after is not None and left and left[-1] == joint - 1:
+            new += self._complete(left, self._key(after), tail=True, mentions=mentions)
+        if before is not None and right and right[0] <= joint + 2 and not new:
+            new += self._complete(right[:1], self._key(before), tail=False, mentions=mentions)
+        return new
+
+    def _is_word(self, position: int) -> bool:
+        item = self._items[position]
+        return not item.mark and not item.has("filler", "and", "or", "side", "segment", "not", "modality")
+
+    def _key(self, mention: Mention) -> list[str]:
+        return [piece for item in self._items[mention.first : mention.last] for piece in item.key.split(" ")]
+
+    def _complete(self, places: list[int], other: list[str], tail: bool, mentions: list[Mention]) -> list[Mention]:
+        for start in range(len(places)):
+            own = [piece for i in places[start:] for piece in self._items[i].key.split(" ")]
+            for cut in range(1, len(other)):
+                key = " ".join(own + other[cut:]) if tail else " ".join(other[:-cut] + own)
+                for meaning in self._vocabulary.meanings(key):
+                    if meaning.flag == "n" and len(self._vocabulary.concept(meaning.id).name) > 2:
+                        first, last = places[start], places[-1] + 1
+                        mentions[:] = [m for m in mentions if not (first <= m.first < last and m.adjective)]
+                        return [Mention((meaning.id,), first, last, meaning.side)]
+        return []
+
+    def _site_before(self, mentions: list[Mention]) -> list[Mention]:
+        """ "liver tumour", "renal cysts", "Leber-Metastasen"."""
+        out: list[Mention] = []
+        for mention in mentions:
+            previous = out[-1] if out else None
+            if previous and self.is_family(mention) and self.is_site(previous) and self._plain(self.gap(previous, mention)) and not self._clause_between(previous, mention):
+                out[-1] = self._sited(mention, previous)
+                self._spread_left(out)
+            else:
+                out.append(mention)
+        return out
+
+    def _clause_between(self, left: Mention, right: Mention) -> bool:
+        return any(item.word in ("is", "are", "has", "have", "for", "on", "at") for item in self.gap(left, right))
+
+    def _spread_left(self, out: list[Mention]) -> None:
+        """ "liver and kidney tumours": a plural head goes with every item of the list before it."""
+        family = out[-1].id.partition(".")[0]
+        for index in range(len(out) - 2, -1, -1):
+            gap = self.gap(out[index], out[index + 1])
+            bare = not any(item.word in ("the", "a", "der", "die", "das", "la", "el", "le") or item.has("side") for item in gap)
+            joined = self._listed(gap) and bare and self.is_site(out[index])
+            if not joined or not (out[index].adjective or self._is_plural(out[-1])) or self._vocabulary.concept(out[index].id).kind == "region":
+                return
+            out[index] = self._sited(Mention((family,), out[index].last, out[index].last), out[index])
+
+    def _is_plural(self, mention: Mention) -> bool:
+        word = self._items[mention.last - 1].word
+        last = word if " " not in self._items[mention.last - 1].key else self._items[mention.last - 1].key
+        return word.endswith("s") or word.endswith("en") or not last.isascii()
+
+    def _site_after(self, mentions: list[Mention]) -> list[Mention]:
+        """ "tumour of the kidney", "quiste renal", "bleed in the brain"."""
+        out: list[Mention] = []
+        index = 0
+        while index < len(mentions):
+            mention = mentions[index]
+            following = mentions[index + 1] if index + 1 < len(mentions) else None
+            if following and self.is_family(mention) and self.is_site(following) and self._leads_to(mention, following):
+                out.append(self._sited(mention, following))
+                index += 2
+                while index < len(mentions) and self.is_site(mentions[index]) and self._listed(self.gap(mentions[index - 1], mentions[index])) and self._vocabulary.concept(mention.id).kind == "lesion" and not self._is_sited_family(mentions, index):
+                    out.append(self._sited(Mention(mention.ids, mentions[index].first, mentions[index].last), mentions[index]))
+                    index += 1
+                continue
+            out.append(mention)
+            index += 1
+        return out
+
+    def _is_sited_family(self, mentions: list[Mention], index: int) -> bool:
+        return index + 1 < len(mentions) and self.is_family(mentions[index + 1])
+
+    def _leads_to(self, family: Mention, site: Mention) -> bool:
+        gap = self.gap(family, site)
+        if any(item.has("and", "or", "not", "near", "modality", "segment") or item.mark for item in gap):
+            return False
+        if any(item.has("of", "in", "from_") for item in gap):
+            return len(gap) < 6
+        return not gap and (site.adjective or self._items[site.first].start - self._items[family.last - 1].end <= 1)
+
+    def _site_shared(self, mentions: list[Mention]) -> list[Mention]:
+        """ "renal tumours and cysts", "liver and its lesions", "kidney with masses": the site stands before."""
+        for index in range(1, len(mentions)):
+            mention, previous = mentions[index], mentions[index - 1]
+            if not self.is_family(mention) or self._vocabulary.concept(mention.id).kind != "lesion":
+                continue
+            gap = self.gap(previous, mention)
+            joined = self._listed(gap) or any(item.has("with", "its", "not", "and") or item.mark in ("(", "+", "/") for item in gap)
+            if any(item.is_break for item in gap) or not joined or any(item.has("modality") for item in gap):
+                continue
+            site = self._vocabulary.site(previous.id) or (previous.id if self.is_site(previous) else "")
+            concept = self._vocabulary.concept(site) if site else None
+            if concept and concept.kind != "region":
+                mention.ids = (f"{mention.id}.{site}",)
+                mention.side = mention.side or previous.side
+        return mentions
+
+    def _adjective_with_noun(self, mentions: list[Mention]) -> list[Mention]:
+        """ "hepatic parenchyma" is the liver; an adjective alone only gives context."""
+        for mention in mentions:
+            if mention.adjective:
+                follows = self._items[mention.last] if mention.last < len(self._items) else None
+                mention.role = "target" if follows is not None and follows.has("neutral") else "context"
+        return mentions

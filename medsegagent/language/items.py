@@ -1,0 +1,162 @@
+"""The instruction as a row of items: known terms with all that they may mean, numbers, marks, unknown words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medsegagent.language.request import Span
+from medsegagent.language.typos import corrected, split_compound
+from medsegagent.vocabulary import Meaning, Vocabulary
+from medsegagent.vocabulary.phrases import Phrase, longest_term
+from medsegagent.vocabulary.text import Token, tokenize
+
+BREAKS = frozenset(".;!?。；！？\n")
+
+
+@dataclass(frozen=True)
+class Item:
+    """One piece of the instruction.
+
+    Attributes:
+        key: Its normal form.
+        start: Offset in the instruction.
+        end: Offset after its last character.
+        meanings: The concepts that it may mean.
+        words: Function word classes -> value.
+        side: A side word inside the term ("upper lobe of the left lung").
+        number: Its value, if it is a number.
+        mark: The punctuation mark, if it is one.
+        known: Whether any meaning was found.
+        word: Lower case, as typed.
+    """
+
+    key: str
+    start: int
+    end: int
+    meanings: tuple[Meaning, ...] = ()
+    words: tuple[tuple[str, str], ...] = ()
+    side: str = ""
+    number: int | None = None
+    mark: str = ""
+    known: bool = True
+    word: str = ""
+    capital: bool = False
+
+    def has(self, *classes: str) -> bool:
+        """Whether it belongs to one of these word classes."""
+        return any(name in classes for name, _ in self.words)
+
+    def value(self, name: str) -> str:
+        """Its value in a word class; empty if it is not in it."""
+        return next((value for cls, value in self.words if cls == name), "")
+
+    @property
+    def is_break(self) -> bool:
+        """Whether a sentence ends here."""
+        return self.mark in BREAKS
+
+
+def span_of(instruction: str, items: Sequence[Item]) -> Span:
+    """The text from the first item to the last."""
+    start, end = min(item.start for item in items), max(item.end for item in items)
+    return Span(start=start, end=end, text=instruction[start:end])
+
+
+def read_items(instruction: str, vocabulary: Vocabulary) -> list[Item]:
+    """Tokens to items: the longest known term wins, misspelt words are corrected, compounds are taken apart."""
+    tokens = _repaired(tokenize(instruction), vocabulary)
+    shouted = instruction.isupper()
+    sides = {i: side for i, token in enumerate(tokens) if (side := _side(token, vocabulary))}
+    items: list[Item] = []
+    position = 0
+    while position < len(tokens):
+        phrase = _best_phrase(tokens, position, vocabulary, sides)
+        item = _item(tokens, phrase, vocabulary, sides, shouted) if phrase else None
+        if item is None or phrase is None:
+            item = _single(tokens[position])
+            position += 1
+        else:
+            position = phrase.last
+        items.append(item)
+    return _with_line_breaks(instruction, items)
+
+
+def _best_phrase(tokens: list[Token], first: int, vocabulary: Vocabulary, sides: dict[int, str]) -> Phrase | None:
+    plain = longest_term(tokens, first, vocabulary)
+    if not sides or first in sides:
+        return plain
+    stepping = longest_term(tokens, first, vocabulary, sides)
+    if stepping and stepping.inside and (plain is None or len(stepping.key) > len(plain.key)):
+        return stepping
+    return plain
+
+
+def _side(token: Token, vocabulary: Vocabulary) -> str:
+    for meaning in vocabulary.meanings(token.stem):
+        if meaning.flag == "w" and meaning.id in ("side:left", "side:right"):
+            return meaning.id[5:]
+    return ""
+
+
+def _item(
+    tokens: list[Token], phrase: Phrase, vocabulary: Vocabulary, sides: dict[int, str], shouted: bool
+) -> Item | None:
+    first, last = tokens[phrase.first], tokens[phrase.last - 1]
+    words = tuple(
+        (cls, value) for m in phrase.meanings if m.flag == "w" for cls, _, value in [m.id.partition(":")]
+    )
+    capital = first.capital and not shouted
+    meanings = tuple(
+        m for m in phrase.meanings if m.flag != "w" and (m.flag != "b" or capital or not words) and _long_enough(m, phrase, capital)
+    )
+    if any(m.flag == "b" for m in meanings) and words and capital:
+        words = ()
+    if not capital and len(phrase.key) < 3 and any(cls == "modality" for cls, _ in words) and len(words) > 1:
+        words = tuple(pair for pair in words if pair[0] != "modality")
+    if capital and phrase.key == "us":
+        words = (("modality", "US"),)
+    if not meanings and not words:
+        return None
+    inside = {sides[position] for position in phrase.inside}
+    return Item(
+        key=phrase.key, start=first.start, end=last.end, meanings=meanings, words=words,
+        side=inside.pop() if len(inside) == 1 else "",
+        number=int(phrase.key) if phrase.key.isdecimal() and len(phrase.key) < 4 else None,
+        word=first.word, capital=capital,
+    )  # fmt: skip
+
+
+def _long_enough(meaning: Meaning, phrase: Phrase, capital: bool) -> bool:
+    """One Latin letter is no abbreviation."""
+    return meaning.flag != "b" or len(phrase.key) > 1 or not phrase.key.isascii()
+
+
+def _single(token: Token) -> Item:
+    if token.kind == "number":
+        number = int(token.stem) if len(token.stem) < 4 else None
+        return Item(token.stem, token.start, token.end, number=number, word=token.word)
+    if token.kind == "mark":
+        return Item(token.stem, token.start, token.end, mark=token.stem)
+    return Item(token.stem, token.start, token.end, known=False, word=token.word, capital=token.capital)
+
+
+def _with_line_breaks(instruction: str, items: list[Item]) -> list[Item]:
+    out: list[Item] = []
+    for item in items:
+        if out and "\n" in instruction[out[-1].end : item.start]:
+            out.append(Item("\n", out[-1].end, item.start, mark="\n"))
+        out.append(item)
+    return out
+
+
+def _repaired(tokens: list[Token], vocabulary: Vocabulary) -> list[Token]:
+    out: list[Token] = []
+    for token in tokens:
+        if token.kind != "word" or len(token.stem) < 4 or token.stem in vocabulary.stem_set:
+            out.append(token)
+        elif pieces := split_compound(token, vocabulary):
+            out += pieces
+        else:
+            out.append(corrected(token, vocabulary))
+    return out

@@ -1,0 +1,138 @@
+"""Mentions: the concepts that the instruction names, with where and how."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from medsegagent.language.imaging import is_imaging
+from medsegagent.language.items import Item
+from medsegagent.language.levels import levels_from, numbered_from
+from medsegagent.vocabulary import Meaning, Vocabulary
+
+
+@dataclass
+class Mention:
+    """One concept named in items `first` to `last` (exclusive). The parser's steps refine it.
+
+    Attributes:
+        ids: Concept ids; several for a range.
+        side: "left", "right", "both", or "" for unsaid.
+        role: `target`, `excluded`, `context` (narrows the meaning), or `beside` (only says where something else is).
+        lesions: Lesions that are wanted together with it.
+    """
+
+    ids: tuple[str, ...]
+    first: int
+    last: int
+    side: str = ""
+    role: str = "target"
+    adjective: bool = False
+    weak: bool = False
+    lesions: list[str] = field(default_factory=list)
+    label: str = ""
+
+    @property
+    def id(self) -> str:
+        """The first concept."""
+        return self.ids[0]
+
+
+def find_mentions(
+    items: Sequence[Item], vocabulary: Vocabulary, regions: frozenset[str], sequences: bool
+) -> list[Mention]:
+    """Every concept named, in order.
+
+    Args:
+        items: The instruction.
+        vocabulary: The vocabulary.
+        regions: Body regions that the instruction is about; they choose between two meanings.
+        sequences: Whether "T1" and "T2" mean MR sequences.
+    """
+    found: list[Mention] = []
+    position = 0
+    while position < len(items):
+        if numbers := levels_from(items, position, sequences):
+            found.append(Mention(numbers.ids, numbers.first, numbers.last))
+            position = numbers.last
+            continue
+        mention = _at(items, position, vocabulary, regions)
+        if mention is not None and not _is_headword(items, position, found, vocabulary):
+            found.append(mention)
+        position = mention.last if mention else position + 1
+    return _levels_merged(found, items, vocabulary)
+
+
+def _at(items: Sequence[Item], position: int, vocabulary: Vocabulary, regions: frozenset[str]) -> Mention | None:
+    item = items[position]
+    meaning = choose(item.meanings, vocabulary, regions) if not is_imaging(item) else None
+    if meaning is None:
+        return None
+    mention = Mention((meaning.id,), position, position + 1, meaning.side or item.side, adjective=meaning.flag == "a")
+    if numbers := numbered_from(items, position, meaning.id, vocabulary):
+        mention.ids, mention.first, mention.last = numbers.ids, numbers.first, max(numbers.last, position + 1)
+    return mention
+
+
+def choose(meanings: Sequence[Meaning], vocabulary: Vocabulary, regions: frozenset[str]) -> Meaning | None:
+    """The meaning that fits the body regions; nouns before adjectives, the first listed if nothing decides."""
+    fitting = [m for m in meanings if vocabulary.concept(m.id).region in regions and m.flag in "nbm"]
+    nouns = [m for m in meanings if m.flag in "nb"]
+    adjectives = [m for m in meanings if m.flag == "a"]
+    only_here = [m for m in fitting if m.flag == "m"]
+    if only_here and not any(m in fitting for m in nouns):
+        return only_here[0]
+    for group in ([m for m in nouns if m in fitting], nouns, adjectives):
+        if group:
+            return group[0]
+    return None
+
+
+def _is_headword(items: Sequence[Item], position: int, found: list[Mention], vocabulary: Vocabulary) -> bool:
+    """ "femur bone", "sartorius muscle", "brain tissue": the noun only says again what the concept is."""
+    item = items[position]
+    if not item.has("neutral") or not found or found[-1].last != position:
+        return False
+    before = vocabulary.concept(found[-1].id)
+    return not found[-1].adjective and before.kind not in ("region", "lesion")
+
+
+def _levels_merged(found: list[Mention], items: Sequence[Item], vocabulary: Vocabulary) -> list[Mention]:
+    """ "vertebra T4", "T4 vertebra", "vertebral body of L1": the level says which; the noun adds nothing."""
+    out: list[Mention] = []
+    for mention in found:
+        previous = out[-1] if out else None
+        if previous is None or not _near(items, previous.last, mention.first):
+            out.append(mention)
+        elif _is_level(mention) and _is_spine_word(previous, vocabulary):
+            out[-1] = _as_level(mention, previous)
+        elif _is_level(previous) and _is_spine_word(mention, vocabulary):
+            out[-1] = _as_level(previous, mention)
+        else:
+            out.append(mention)
+    return out
+
+
+def _as_level(level: Mention, noun: Mention) -> Mention:
+    first, last = min(level.first, noun.first), max(level.last, noun.last)
+    ids = ("disc_level",) if noun.id in ("intervertebral_disc", "disc_level") else level.ids
+    ids = (noun.id,) if noun.id == "vertebral_posterior_elements" else ids
+    return Mention(ids, first, last)
+
+
+def _is_level(mention: Mention) -> bool:
+    return mention.id.startswith("vertebra_")
+
+
+def _is_spine_word(mention: Mention, vocabulary: Vocabulary) -> bool:
+    concept = vocabulary.concept(mention.id)
+    spine = ("spine", "vertebral_body", "cervical_vertebrae", "thoracic_vertebrae", "lumbar_vertebrae", "sacral_vertebrae")
+    return concept.id in (*spine, "intervertebral_disc", "disc_level", "vertebral_posterior_elements") or (
+        mention.adjective and concept.region == "spine"
+    )
+
+
+def _near(items: Sequence[Item], end: int, start: int) -> bool:
+    return start - end <= 2 and all(
+        item.has("of", "filler", "neutral", "num") or item.mark in ("-", "(", ":") for item in items[end:start]
+    )

@@ -1,0 +1,127 @@
+"""Left, right and both: which mention each side word belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from medsegagent.language.items import Item
+from medsegagent.language.mentions import Mention
+from medsegagent.vocabulary import Vocabulary
+
+_ADVERBS = frozenset("links rechts linksseitig rechtsseitig beidseits beidseitig".split())
+_ROMANCE = ("gauch", "droit", "izquierd", "derech", "sinist", "dext", "destr", "esquerd", "direit")
+
+
+@dataclass(frozen=True)
+class _Run:
+    """Side words that belong together ("left and right"): items `first` to `last` (exclusive)."""
+
+    side: str
+    first: int
+    last: int
+
+
+def attach_sides(items: Sequence[Item], mentions: list[Mention], vocabulary: Vocabulary) -> list[Mention]:
+    """Give each mention its side; a lone side after "and" repeats the concept before it ("left kidney and right")."""
+    inside = {i for m in mentions for i in range(m.first, m.last)}
+    runs = _runs(items, mentions)
+    postposed = _is_postposed(runs, mentions)
+    extra: list[Mention] = []
+    for run in runs:
+        if run.first in inside:
+            for mention in mentions:
+                if mention.first <= run.first < mention.last and not mention.side:
+                    mention.side = run.side
+            continue
+        before = _before(items, run, mentions)
+        after = _after(items, run, mentions)
+        if before and (after is None or postposed or _prefers_before(items, run, before)) and not (after and not _touches(items, before, run)):
+            _give(before, run, extra, items)
+        elif after:
+            _give(after, run, extra, items)
+    _distribute(items, mentions, vocabulary)
+    return sorted([*mentions, *extra], key=lambda mention: mention.first)
+
+
+def _runs(items: Sequence[Item], mentions: Sequence[Mention]) -> list[_Run]:
+    runs: list[_Run] = []
+    position = 0
+    while position < len(items):
+        side = _side_of(items, position, mentions)
+        if not side:
+            position += 1
+            continue
+        first, last = position, position + 1
+        joint = last
+        while joint < len(items) and (items[joint].has("and", "or") or items[joint].mark in ("/", "-", "+", "&", ",") or items[joint].word in ("the", "der", "die", "das")):
+            joint += 1
+        if last < joint < len(items) and (other := _side_of(items, joint, mentions)):
+            side, last = ("both" if other != side else side), joint + 1
+        runs.append(_Run(side, first, last))
+        position = last
+    return runs
+
+
+def _side_of(items: Sequence[Item], position: int, mentions: Sequence[Mention]) -> str:
+    item = items[position]
+    if item.has("side"):
+        return item.value("side")
+    if item.word in ("l", "r") and item.capital and not item.meanings:
+        following = items[position + 1] if position + 1 < len(items) else None
+        numbered = following is not None and following.number is not None and following.start == item.end
+        apostrophe = following is not None and following.mark == "'"
+        return "" if numbered or apostrophe else {"l": "left", "r": "right"}[item.word]
+    return ""
+
+
+def _is_postposed(runs: Sequence[_Run], mentions: Sequence[Mention]) -> bool:
+    """ "kidney left, adrenal right": the first named thing comes before the first side, the last side after the last."""
+    return bool(runs and mentions) and mentions[0].first < runs[0].first and mentions[-1].first < runs[-1].first
+
+
+def _before(items: Sequence[Item], run: _Run, mentions: Sequence[Mention]) -> Mention | None:
+    found = next((m for m in reversed(mentions) if m.last <= run.first), None)
+    if found is None:
+        return None
+    gap = items[found.last : run.first]
+    fits = len(gap) < 6 and all(i.has("filler", "in", "neutral", "and", "of", "but", "segment", "thing") or i.mark in (",", "(", "-", ":", "、") for i in gap)
+    return found if fits else None
+
+
+def _after(items: Sequence[Item], run: _Run, mentions: Sequence[Mention]) -> Mention | None:
+    found = next((m for m in mentions if m.first >= run.last), None)
+    if found is None:
+        return None
+    gap = items[run.last : found.first]
+    fits = len(gap) < 5 and all(i.has("filler", "num", "ord", "all", "of", "neutral", "first_n", "last") or i.number is not None or i.mark in ("-", "'") for i in gap)
+    return found if fits and not any(i.has("segment") and not i.has("filler") for i in gap) else None
+
+
+def _touches(items: Sequence[Item], before: Mention, run: _Run) -> bool:
+    return all(item.has("filler", "in") or item.mark in ("(", "-") for item in items[before.last : run.first])
+
+
+def _prefers_before(items: Sequence[Item], run: _Run, before: Mention) -> bool:
+    word = items[run.first].word
+    adjacent = before.last == run.first or items[run.first - 1].mark == "("
+    return adjacent and not before.side and (word in _ADVERBS or word.startswith(_ROMANCE) or items[run.first - 1].mark == "(")
+
+
+def _give(mention: Mention, run: _Run, extra: list[Mention], items: Sequence[Item]) -> None:
+    if not mention.side:
+        mention.side = run.side
+        mention.first, mention.last = min(mention.first, run.first), max(mention.last, run.last)
+    elif mention.side != run.side and mention.last <= run.first:
+        extra.append(Mention(mention.ids, run.first, run.last, run.side, role=mention.role))
+
+
+def _distribute(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
+    """ "left kidney and adrenal gland": a bare singular after "and" shares the side."""
+    for left, right in zip(mentions, mentions[1:], strict=False):
+        gap = items[left.last : right.first]
+        joined = 0 < len(gap) <= 2 and all(item.has("and", "or") or item.mark in ("/", "&", "+") for item in gap)
+        preposed = items[left.first].has("side") and left.side in ("left", "right")
+        singular = not items[right.last - 1].word.endswith("s")
+        if joined and preposed and singular and not right.side and vocabulary.concept(right.id).paired and vocabulary.concept(left.id).paired:
+            right.side = left.side

@@ -1,0 +1,56 @@
+"""Find the terms of the vocabulary in a run of tokens: the longest term wins, from left to right."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import NamedTuple
+
+from medsegagent.vocabulary.text import Token
+from medsegagent.vocabulary.vocabulary import Meaning, Vocabulary
+
+ARTICLES = frozenset("the a an le les un une der die das den dem ein eine el los las lo".split())
+_JOINERS = frozenset("-_/&.·・")
+_LONGEST = 12
+
+
+class Phrase(NamedTuple):
+    """Tokens `first` to `last` (exclusive) that are one known term. `inside`: positions that were stepped over."""
+
+    first: int
+    last: int
+    key: str
+    meanings: tuple[Meaning, ...]
+    inside: tuple[int, ...] = ()
+
+
+def longest_term(
+    tokens: Sequence[Token], first: int, vocabulary: Vocabulary, step_over: Collection[int] = ()
+) -> Phrase | None:
+    """The longest known term that starts at this token, or None.
+
+    Hyphens, articles and the positions in `step_over` may stand inside a term ("head of the left femur").
+    """
+    reach = vocabulary.reach.get(tokens[first].stem, 0)
+    if not reach:
+        return None
+    best: Phrase | None = None
+    pieces: list[str] = []
+    inside: list[int] = []
+    position = first
+    while position < len(tokens) and len(pieces) < min(reach, _LONGEST):
+        token = tokens[position]
+        if pieces and position in step_over:
+            inside.append(position)
+        elif not pieces or not _skippable(token):
+            if token.kind == "mark" and token.stem not in _JOINERS:
+                break
+            if token.kind != "mark":
+                pieces.append(token.stem)
+                if meanings := vocabulary.meanings(" ".join(pieces)):
+                    best = Phrase(first, position + 1, " ".join(pieces), meanings, tuple(inside))
+        position += 1
+    return best
+
+
+def _skippable(token: Token) -> bool:
+    return token.stem in ARTICLES or token.stem == "'"

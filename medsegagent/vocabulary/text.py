@@ -1,0 +1,171 @@
+"""Text normalisation shared by the vocabulary, the parser and the binding of label names.
+
+Spelling differences that never carry meaning disappear here: case, accents, British against American, plural endings,
+German umlauts against their transcription. What remains of a word is its *stem*; a term is its stems joined by spaces.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+_SPECIAL = {"ä": "ae", "ö": "oe", "ü": "ue", "ß": "ss", "œ": "oe", "æ": "ae", "ø": "o", "ł": "l", "ﬁ": "fi", "ﬂ": "fl"}
+_UMLAUT = "\u0308"
+_APOSTROPHES = "'’ʼ`´"
+_CJK = "\u3005\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\u3040-\u30ff\uac00-\ud7af"
+_TOKEN = re.compile(rf"[a-z]+|\d+|[{_CJK}]|[^\W\d_a-z{_CJK}]+|[^\s]")
+_CJK_ONLY = re.compile(rf"[{_CJK}]")
+
+_IRREGULAR = {
+    word: stem
+    for stem, words in {
+        "humerus": "humeri",
+        "femur": "femora femurs femoren",
+        "gluteus": "glutei",
+        "hippocampus": "hippocampi",
+        "bronchus": "bronchi",
+        "nucleus": "nuclei",
+        "thalamus": "thalami",
+        "sulcus": "sulci",
+        "gyrus": "gyri",
+        "calculus": "calculi",
+        "thrombus": "thrombi",
+        "embolus": "emboli",
+        "meniscus": "menisci",
+        "radius": "radii",
+        "uterus": "uteri",
+        "atrium": "atria",
+        "sternum": "sterna",
+        "cerebellum": "cerebella",
+        "ganglion": "ganglia",
+        "metastasis": "metastases mets",
+        "testis": "testes testicles testicle",
+        "pelvis": "pelves",
+        "foot": "feet",
+        "tooth": "teeth",
+        "cortex": "cortices",
+        "thorax": "thoraces",
+        "pancreas": "pancreata pancreases",
+        "lens": "lenses",
+        "sinus": "sinuses",
+        "uterus ": "uteruses",
+        "plexus": "plexuses",
+        "meninges": "meninges",
+        "biceps": "biceps",
+        "triceps": "triceps",
+        "quadriceps": "quadriceps",
+        "larynx": "larynges larynxes",
+        "pharynx": "pharynges",
+        "cornea": "corneas",
+        "diaphragm": "diaphragms",
+        "disc": "disk disks discs",
+        "tumor": "tumors tumour tumours",
+        "colon": "colons",
+        "fetus": "foetus",
+        "fiber": "fibre fibres fibers",
+        "gray": "grey",
+        "center": "centre",
+        "leukemia": "leukaemia",
+    }.items()
+    for word in words.split()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """One word, number, CJK character or punctuation mark; `start` and `end` index the original text."""
+
+    stem: str
+    start: int
+    end: int
+    kind: str
+    """`word`, `number`, `cjk` or `mark`."""
+    word: str
+    """Lower case and without accents, before stemming."""
+    capital: bool = False
+    """Written in capitals throughout."""
+
+
+@lru_cache(maxsize=65536)
+def stem(word: str) -> str:
+    """The part of a lower-case Latin word that singular, plural, British and American spelling share."""
+    if (irregular := _IRREGULAR.get(word)) is not None:
+        return irregular.strip()
+    if len(word) > 4 and word.endswith("ae"):
+        word = word[:-1]
+    word = word.replace("ae", "e").replace("oe", "e")
+    if word.startswith("tumour"):
+        word = "tumor" + word[6:]
+    if word.endswith("oses") and len(word) > 6:
+        return word[:-2] + "is"
+    if len(word) > 4 and word.endswith("ies"):
+        return word[:-3] + "y"
+    if len(word) > 5 and word.endswith(("sses", "shes", "ches", "xes")):
+        return word[:-2]
+    if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
+        return word[:-1]
+    return word
+
+
+def fold(text: str) -> tuple[str, list[int] | None]:
+    """Lower-case and remove accents.
+
+    Returns:
+        The folded text, and per folded character the index of its origin in `text` (None: the same index).
+    """
+    if text.isascii():
+        return text.lower(), None
+    out: list[str] = []
+    origin: list[int] = []
+    for index, char in enumerate(text):
+        if char == _UMLAUT and out and out[-1] in "aou":
+            piece = "e"
+        elif unicodedata.combining(char) and char not in "\u3099\u309a":
+            continue
+        else:
+            piece = _fold_char(char)
+        out.extend(piece)
+        origin.extend([index] * len(piece))
+    return "".join(out), origin
+
+
+@lru_cache(maxsize=4096)
+def _fold_char(char: str) -> str:
+    lower = unicodedata.normalize("NFKC", char).lower()
+    if lower in _SPECIAL:
+        return _SPECIAL[lower]
+    if _CJK_ONLY.match(lower):
+        return lower
+    bare = "".join(c for c in unicodedata.normalize("NFD", lower) if not unicodedata.combining(c))
+    return bare or " "
+
+
+def tokenize(text: str) -> list[Token]:
+    """Split into tokens; letters and digits part company ("T12" is two tokens without a gap between them)."""
+    return list(_tokens(text))
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    folded, origin = fold(text)
+    for match in _TOKEN.finditer(folded):
+        piece = match.group()
+        first, last = match.start(), match.end()
+        start = first if origin is None else origin[first]
+        end = last if origin is None else origin[last - 1] + 1
+        if piece.isdigit():
+            yield Token(piece, start, end, "number", piece)
+        elif _CJK_ONLY.match(piece):
+            yield Token(piece, start, end, "cjk", piece)
+        elif piece[0].isalpha():
+            yield Token(stem(piece), start, end, "word", piece, text[start:end].isupper())
+        else:
+            mark = "'" if piece in _APOSTROPHES else piece
+            yield Token(mark, start, end, "mark", mark)
+
+
+def term_key(text: str) -> str:
+    """The look-up key of a term: its stems, without marks, joined by spaces."""
+    return " ".join(token.stem for token in tokenize(text) if token.kind != "mark")

@@ -1,0 +1,279 @@
+"""The compiled vocabulary: terms to concepts, and how concepts relate."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
+
+from medsegagent.vocabulary import cache
+from medsegagent.vocabulary.compile import CONCEPT_FIELDS, Table, compile_files, data_files
+from medsegagent.vocabulary.concept import Concept
+from medsegagent.vocabulary.text import term_key
+
+_FORMAT = "1"
+"""Part of the cache key: raise it when the compiled form changes."""
+
+
+class Sided(NamedTuple):
+    """A concept with a side: "left", "right", or "" for unsided."""
+
+    id: str
+    side: str = ""
+
+
+class Meaning(NamedTuple):
+    """What a term may mean. `flag`: n noun, a adjective, b abbreviation, m only in a fitting context, l label name."""
+
+    flag: str
+    id: str
+    side: str = ""
+
+
+class Vocabulary:
+    """Look-up over the compiled table. Immutable in use; concepts are built when asked for."""
+
+    def __init__(self, table: Table) -> None:
+        self._entries: dict[str, dict[str, Any]] = table["concepts"]
+        self._terms: dict[str, list[str]] = table["terms"]
+        self._says: list[list[str]] = table["says"]
+        self._everyday = frozenset(table["everyday"])
+        self._concepts: dict[str, Concept] = {}
+        self._closures: dict[Sided, frozenset[Sided]] = {}
+        self._ancestors: dict[str, frozenset[str]] = {}
+        self._meanings: dict[str, tuple[Meaning, ...]] = {}
+
+    # ---- concepts
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Every concept that has an entry of its own."""
+        return tuple(self._entries)
+
+    def __contains__(self, id_: object) -> bool:
+        if not isinstance(id_, str):
+            return False
+        kind, _, site = id_.partition(".")
+        return id_ in self._entries or (bool(site) and kind in self._entries and site in self._entries)
+
+    def concept(self, id_: str) -> Concept:
+        """The concept of this id; `tumor.liver` is composed of its two halves.
+
+        Raises:
+            KeyError: If there is no such concept.
+        """
+        if id_ not in self._concepts:
+            self._concepts[id_] = self._build(id_)
+        return self._concepts[id_]
+
+    def _build(self, id_: str) -> Concept:
+        given = self._entries.get(id_)
+        family_id, _, site_id = id_.partition(".")
+        if not site_id:
+            if given is None:
+                raise KeyError(id_)
+            fields = self._inherited(given) | given
+        else:
+            family, site = self.concept(family_id), self.concept(site_id)
+            fields = {
+                "name": f"{site.name} {family.name}",
+                "kind": family.kind,
+                "region": site.region,
+                "paired": site.paired,
+                "side": site.side,
+                "part_of": [site_id],
+                "is_a": [f"{general}.{site_id}" for general in family.is_a],
+                "same_label": [f"{other}.{site_id}" for other in family.same_label],
+                "members": [f"{member}.{site_id}" for member in family.members],
+            } | {key: value for key, value in (given or {}).items() if key != "name" or "." not in value}
+        clean: dict[str, Any] = {
+            key: tuple(tuple(item) if isinstance(item, list) else item for item in value) if isinstance(value, list) else value
+            for key, value in fields.items()
+            if key in CONCEPT_FIELDS
+        }
+        return Concept(id=id_, **clean)
+
+    def _inherited(self, given: dict[str, Any]) -> dict[str, Any]:
+        """A named lesion is where its general kind is."""
+        for general in given.get("is_a", ()):
+            parent = self.concept(general)
+            if parent.part_of:
+                return {"region": parent.region, "paired": parent.paired, "part_of": list(parent.part_of)}
+        return {}
+
+    def site(self, id_: str) -> str:
+        """The organ or region that a lesion is in, or that a composed part belongs to; empty if unsaid."""
+        concept = self.concept(id_)
+        return concept.part_of[0] if concept.kind in ("lesion", "part") and concept.part_of else ""
+
+    # ---- relations
+
+    def ancestors(self, id_: str) -> frozenset[str]:
+        """The more general lesions of a lesion, itself included."""
+        if id_ not in self._ancestors:
+            found = {id_}
+            for general in self.concept(id_).is_a:
+                found |= self.ancestors(general)
+            self._ancestors[id_] = frozenset(found)
+        return self._ancestors[id_]
+
+    def closure(self, id_: str, side: str = "") -> frozenset[Sided]:
+        """Everything whose union is this concept: itself, its sides, its members and theirs.
+
+        Args:
+            id_: The concept.
+            side: "left" or "right" keeps what lies on that side; "" takes both.
+        """
+        key = Sided(id_, side)
+        if key not in self._closures:
+            self._closures[key] = frozenset()  # ends a cycle in the data
+            self._closures[key] = frozenset(self._close(self.concept(id_), side))
+        return self._closures[key]
+
+    def _close(self, concept: Concept, side: str) -> Iterator[Sided]:
+        one_sided = concept.side == side
+        if not side or one_sided:
+            yield Sided(concept.id)
+            yield from () if concept.side else (Sided(concept.id, "left"), Sided(concept.id, "right"))
+        if side or concept.side:
+            yield Sided(concept.id, side or concept.side)
+        for member in concept.members:
+            id_, _, of_side = member.partition(":")
+            if side and of_side and side != of_side:
+                continue
+            child = self.concept(id_)
+            if side and not child.paired and child.side != side and not of_side:
+                continue
+            yield from self.closure(id_, of_side or ("" if one_sided and not child.paired else side))
+
+    def wholes(self, id_: str) -> frozenset[str]:
+        """Everything that this concept lies in, itself included: wholes, groups, lesion sites, regions."""
+        return self._wholes[id_] if id_ in self._wholes else self._find_wholes(id_)
+
+    @cached_property
+    def _wholes(self) -> dict[str, frozenset[str]]:
+        return {}
+
+    @cached_property
+    def _groups_of(self) -> dict[str, tuple[str, ...]]:
+        groups: dict[str, list[str]] = {}
+        for id_, entry in self._entries.items():
+            for member in entry.get("members", ()):
+                groups.setdefault(member.partition(":")[0], []).append(id_)
+        return {id_: tuple(found) for id_, found in groups.items()}
+
+    def _find_wholes(self, id_: str) -> frozenset[str]:
+        found: set[str] = set()
+        todo = [id_]
+        while todo:
+            current = todo.pop()
+            if current in found:
+                continue
+            found.add(current)
+            concept = self.concept(current)
+            todo += concept.part_of
+            if concept.region in self._entries:
+                todo.append(concept.region)
+            todo += self.concept(current).is_a
+            todo += self._groups_of.get(current, ())
+        self._wholes[id_] = frozenset(found)
+        return self._wholes[id_]
+
+    def contains(self, outer: str, inner: str) -> bool:
+        """Whether `inner` lies in `outer` by anatomy: a part, a member, or a lesion of it (or the same concept)."""
+        return outer in self.wholes(inner)
+
+    # ---- terms
+
+    def meanings(self, key: str) -> tuple[Meaning, ...]:
+        """What the term with this key (see `text.term_key`) may mean; empty if it is unknown."""
+        if key not in self._meanings:
+            codes = self._terms.get(key)
+            if codes is None:
+                return ()
+            self._meanings[key] = tuple(_decode(code) for code in codes)
+        return self._meanings[key]
+
+    @cached_property
+    def reach(self) -> dict[str, int]:
+        """First stem of a term -> the number of stems of the longest term that starts with it."""
+        reach: dict[str, int] = {}
+        for key in self._terms:
+            first, _, _ = key.partition(" ")
+            reach[first] = max(reach.get(first, 0), key.count(" ") + 1)
+        return reach
+
+    @cached_property
+    def stems(self) -> tuple[str, ...]:
+        """Every stem of every term: what a misspelt word may have been."""
+        return tuple(sorted({piece for key in self._terms for piece in key.split(" ") if len(piece) > 2 and piece.isascii()}))
+
+    @cached_property
+    def stem_set(self) -> frozenset[str]:
+        """Every stem of every term, of any length."""
+        return frozenset(piece for key in self._terms for piece in key.split(" "))
+
+    @property
+    def everyday(self) -> frozenset[str]:
+        """Common words that are no misspelling of anything medical."""
+        return self._everyday
+
+    @property
+    def keys(self) -> tuple[str, ...]:
+        """The key of every term."""
+        return tuple(self._terms)
+
+    @cached_property
+    def descriptions(self) -> tuple[tuple[frozenset[str], str], ...]:
+        """Functional descriptions: their content words, and the concept."""
+        return tuple((frozenset(key.split(" ")), id_) for key, id_ in self._says)
+
+    def nearest(self, text: str, count: int = 3) -> tuple[str, ...]:
+        """Preferred names of the concepts whose terms look most like `text`, best first."""
+        from rapidfuzz import fuzz, process  # only for what is unknown
+
+        names: list[str] = []
+        for key, _, _ in process.extract(term_key(text), self._concept_keys, scorer=fuzz.ratio, limit=4 * count, score_cutoff=60):
+            name = self.concept(self._concept_keys_to_id[key]).name
+            if name not in names:
+                names.append(name)
+        return tuple(names[:count])
+
+    @cached_property
+    def _concept_keys_to_id(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for key, codes in self._terms.items():
+            flag, id_, _ = _decode(codes[0])
+            if flag in "nb" and len(key) > 2 and key.isascii():
+                found[key] = id_
+        return found
+
+    @cached_property
+    def _concept_keys(self) -> tuple[str, ...]:
+        return tuple(self._concept_keys_to_id)
+
+
+def _decode(code: str) -> Meaning:
+    flag, _, rest = code.partition(":")
+    id_, _, side = rest.partition("@")
+    return Meaning(flag, id_, side)
+
+
+@lru_cache(maxsize=1)
+def load() -> Vocabulary:
+    """The shipped vocabulary, from the user's cache where that is fresh.
+
+    Raises:
+        VocabularyError: If a data file is broken.
+    """
+    files = data_files()
+    digest = hashlib.sha256(_FORMAT.encode())
+    for file in files:
+        digest.update(file.name.encode() + file.read_bytes())
+    key = digest.hexdigest()
+    table = cache.read("vocabulary.json", key)
+    if not isinstance(table, dict) or table.keys() != {"concepts", "terms", "says", "everyday"}:
+        table = compile_files(files)
+        cache.write("vocabulary.json", key, table)
+    return Vocabulary(table)
