@@ -79,7 +79,7 @@ def read_source(path: Path, series: str = "", family: str | None = None) -> Sour
     from pydicom import dcmread
 
     listed, _ = list_series(path)
-    chosen, _ = choose(listed, series, family, str(path))
+    chosen, _ = choose(listed, series, family, where=str(path))
     layout = arrange(chosen.frames)
     names = dict.fromkeys(frame.file for frame in layout.frames)
     if len(names) not in (1, len(layout.frames)):
@@ -106,7 +106,7 @@ def read_dicom(path: Path, channel: str = "", *, series: str = "", family: str |
 
     Args:
         path: A folder, a zip or a file.
-        channel: The name that the user gave it.
+        channel: The name that the user gave it; of several series, the one whose description says so is meant.
         series: Which one: its number or a part of its description; empty for the one that fits.
         family: CT, MR or PET, where the request names one.
 
@@ -116,7 +116,7 @@ def read_dicom(path: Path, channel: str = "", *, series: str = "", family: str |
         AnswerNeededError: If several series could be meant.
     """
     listed, left_out = list_series(path)
-    chosen, note = choose(listed, series, family, str(path))
+    chosen, note = choose(listed, series, family, channel, str(path))
     try:
         layout = arrange(chosen.frames)
         if np.prod(layout.grid.size, dtype=float) > MAX_VOXELS:
@@ -144,4 +144,5 @@ def read_dicom(path: Path, channel: str = "", *, series: str = "", family: str |
         warnings=warnings,
         unit=unit,
         series=chosen.key,
+        space=chosen.space,
     )

@@ -79,6 +79,7 @@ class Header:
     """One DICOM object: what its frames share."""
 
     series: str
+    space: str
     number: str
     modality: str
     description: str
@@ -138,6 +139,7 @@ def _header(name: str, data: bytes) -> Header | None:
     image = "Image Storage" in dataset.SOPClassUID.name or "Rows" in dataset
     return Header(
         series=str(dataset.SeriesInstanceUID),  # mandatory, so a header cut off early fails here
+        space=str(dataset.get("FrameOfReferenceUID", "")),
         number=str(dataset.get("SeriesNumber", "") or ""),
         modality=str(dataset.get("Modality", "") or ""),
         description=_description(dataset),

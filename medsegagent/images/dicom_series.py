@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medsegagent.errors import AnswerNeededError, ImageError, UsageError
+from medsegagent.images.channels import channel_families, channel_kind
 from medsegagent.images.dicom_frames import Frame, Header, Scan, Vector
 from medsegagent.images.dicom_geometry import arrange
 from medsegagent.images.geometry import orientation
@@ -35,6 +36,7 @@ class Series:
         problem: Why it cannot be read as a volume; empty if it can.
         warnings: What will be corrected.
         frames: Its images, in file order.
+        space: The frame of reference's UID.
     """
 
     key: str
@@ -45,6 +47,7 @@ class Series:
     problem: str
     warnings: tuple[str, ...]
     frames: tuple[Frame, ...]
+    space: str
 
     @property
     def family(self) -> str | None:
@@ -90,17 +93,19 @@ def group(scan: Scan) -> tuple[tuple[Series, ...], tuple[str, ...]]:
 
 
 def choose(
-    series: Sequence[Series], wanted: str = "", family: str | None = None, where: str = ""
+    series: Sequence[Series], wanted: str = "", family: str | None = None, channel: str = "", where: str = ""
 ) -> tuple[Series, tuple[str, ...]]:
     """Choose the volume that is meant.
 
-    Without `wanted`, unusable series, those of another family, stacks of few slices, and derived images where there
-    are original ones are left out; if one is left, it is meant.
+    Without `wanted`, unusable series, those of another family or whose description says another sequence than the
+    channel's name, stacks of few slices, and derived images where there are original ones are left out; if one is
+    left, it is meant.
 
     Args:
         series: All that there is.
         wanted: A key, or a part of one description.
         family: CT, MR or PET, where the request names one.
+        channel: The name of the channel that it is for ("FLAIR"), if any.
         where: For messages.
 
     Returns:
@@ -119,6 +124,9 @@ def choose(
         raise ImageError(f"no series can be read as a volume: {reasons}", "Export the original slices.", where)
     left = [item for item in usable if item.family == family] or usable if family else usable
     left = [item for item in left if item.family] or left
+    left = [item for item in left if item.family in channel_families(channel)] or left
+    if kind := channel_kind(channel):
+        left = [item for item in left if channel_kind(item.description) == kind] or left
     if any(len(item.frames) >= _MANY for item in left):
         left = [item for item in left if len(item.frames) >= _FEW]
     left = [item for item in left if item.original] or left
@@ -154,7 +162,9 @@ def _volumes(headers: Sequence[Header]) -> list[Series]:
     for stack in _stacks(frames):
         for label, part in _split(stack):
             text = " ".join([first.description, label]).strip()
-            volume = Series("", first.modality, text, original, None, _unfit(first, part), copies, tuple(part))
+            volume = Series(
+                "", first.modality, text, original, None, _unfit(first, part), copies, tuple(part), first.space
+            )
             volumes.append(volume if volume.problem else _arranged(volume))
     volumes.sort(key=lambda volume: -len(volume.frames))
     return volumes

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from medsegagent.errors import ImageError
 from medsegagent.images import nifti
+from medsegagent.images.channels import on_one_grid
 from medsegagent.images.dicom import is_dicom, read_dicom
-from medsegagent.images.geometry import check_axes, describe, grid_of, not_finite, same_grid
+from medsegagent.images.geometry import check_axes, grid_of, not_finite
 from medsegagent.images.modality import estimate_modality
 from medsegagent.images.volume import ModalityEvidence, Volume
 
@@ -76,21 +77,12 @@ def read_volume(path: Path, channel: str = "", *, series: str = "", family: str 
     )
 
 
-def read_volumes(paths: Mapping[str, Path]) -> tuple[Volume, ...]:
-    """Read the channels of one case, name -> file, in the order given.
+def read_volumes(paths: Mapping[str, Path], *, series: str = "", family: str | None = None) -> tuple[Volume, ...]:
+    """Read the channels of one case, name -> file, in the order given, all on the first one's grid.
 
-    Raises:
-        ImageError: If one cannot be read, or they are not on one grid (to a tenth of a voxel).
+    `series` and `family` are those of `read_volume`. Errors too; and an ImageError if a channel lies elsewhere.
     """
-    volumes = tuple(read_volume(path, channel) for channel, path in paths.items())
-    for volume in volumes[1:]:
-        if not same_grid(volumes[0].grid, volume.grid):
-            raise ImageError(
-                f"not on the grid of {volumes[0].path}: {describe(volume.grid)} against {describe(volumes[0].grid)}",
-                "Resample it onto that grid first; all channels of a case must share one.",
-                str(volume.path),
-            )
-    return volumes
+    return on_one_grid([read_volume(path, channel, series=series, family=family) for channel, path in paths.items()])
 
 
 def extension(path: Path) -> str:

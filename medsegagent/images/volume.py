@@ -75,3 +75,5 @@ class Volume:
     """Of the intensities where tags give it: "HU", "SUVbw"; else ""."""
     series: str = ""
     """Of DICOM, the key of the series at `path` that was read."""
+    space: str = field(default="", repr=False)
+    """Of DICOM, the frame of reference's UID: to compare, never to show."""

@@ -2,44 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 
+from medsegagent.images.channels import channel_families, channel_kind
 from medsegagent.images.volume import Grid, Volume
 from medsegagent.models.folder import squashed
 
-_KINDS = (
-    ("FLAIR", r"flair"),
-    ("ADC", r"\badc\b|apparent diffusion"),
-    ("DWI", r"\bdwi\b|diffusion|\btrace\b"),
-    (
-        "T1ce",
-        r"\bt1 ?w? ?(ce|gd|c|post|km|kontrast|contrast)\b|\bt1\b.*(gadolin|contrast|enhanced|\bgd\b|\bce\b)|^t1ce",
-    ),
-    ("T1", r"\bt1w?\b"),
-    ("T2", r"\bt2w?\b"),
-    ("PET", r"\bpet\b|\bsuv\b|\bfdg\b"),
-    ("CT native", r"\bct\b.*\b(native|plain)\b|\b(native|plain)\b.*\bct\b|non ?contrast|\bnc ?ct\b|without contrast"),
-    ("CT contrast", r"\bct\b.*contrast|contrast.*\bct\b|\bce ?ct\b|\bcta\b|enhanced ct"),
-)
-_FAMILIES = (("CT", r"\bct\b"), ("PET", r"\bpet\b"), ("MR", r"\bmri?\b"))
-_FAMILY_OF = {"PET": "PET", "CT native": "CT", "CT contrast": "CT"}
 _TOLERANCE = 1e-3
-
-
-def channel_kind(name: str) -> str:
-    """What a channel's or image's name says it holds: "T1ce", "FLAIR", "CT contrast", ...; "" if no sequence."""
-    words = re.sub(r"[\W_]+", " ", name.casefold()).strip()
-    return next((kind for kind, pattern in _KINDS if re.search(pattern, words)), "")
-
-
-def channel_families(name: str) -> frozenset[str]:
-    """The families a channel's name allows, a subset of CT, MR, PET; empty: the name does not say."""
-    kind = channel_kind(name)
-    if kind:
-        return frozenset({_FAMILY_OF.get(kind, "MR")})
-    words = re.sub(r"[\W_]+", " ", name.casefold())
-    return frozenset(family for family, pattern in _FAMILIES if re.search(pattern, words))
 
 
 def assign_channels(

@@ -8,8 +8,8 @@ import pytest
 from medsegagent.cards.card import DatasetCard
 from medsegagent.cards.library import Library
 from medsegagent.errors import ExitCode, UsageError
+from medsegagent.images.channels import channel_families, channel_kind
 from medsegagent.images.volume import Grid, ModalityEvidence, Volume
-from medsegagent.inference.channels import channel_families, channel_kind
 from medsegagent.inference.choice import Choice
 from medsegagent.inference.plan import InstalledModel, InstalledPart, PartValues, Plan
 from medsegagent.inference.planning import plan, refusal
