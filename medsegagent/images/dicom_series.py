@@ -218,6 +218,8 @@ def _stacks(frames: Sequence[Frame]) -> list[list[Frame]]:
 
 
 def _alike(a: Frame, b: Frame) -> bool:
+    if (a.index is None) != (b.index is None):  # no tag tells frames of the two kinds apart
+        return False
     if a.shape != b.shape or (a.spacing is None) != (b.spacing is None) or (a.row is None) != (b.row is None):
         return False
     if a.spacing and b.spacing and not np.allclose(a.spacing, b.spacing, rtol=1e-3):
