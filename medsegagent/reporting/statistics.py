@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import csv
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +14,7 @@ from medsegagent.fusion.agreement import own_mask
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.images.volume import Volume
 from medsegagent.inference.prediction import Prediction
+from medsegagent.reporting.shape import Shape, measure_shape
 
 
 class _Frozen(BaseModel):
@@ -19,11 +22,17 @@ class _Frozen(BaseModel):
 
 
 class Intensity(_Frozen):
-    """Voxel values of one image inside a mask, in the image's unit; `sd` is the population's."""
+    """Voxel values of one image inside a mask, in `unit`: HU, SUVbw, or a.u. for arbitrary ones."""
 
+    unit: str
     mean: float
     sd: float
     min: float
+    p5: float
+    p25: float
+    median: float
+    p75: float
+    p95: float
     max: float
 
 
@@ -37,14 +46,17 @@ class MaskStatistics(_Frozen):
 
 
 class StructureStatistics(_Frozen):
-    """Figures of one structure: the fused mask, and each voter's own by model id."""
+    """Figures of one structure: the fused mask, and each voter's own by model id; `shape` is the fused mask's."""
 
     name: str
     target: str
     fused: MaskStatistics
+    shape: Shape | None
     models: dict[str, MaskStatistics]
     agreement: float | None
     """Mean pairwise Dice between the models; None with a single voter or if nothing was found."""
+    times_other_side: float | None
+    """Volume over that of the same structure on the other side; None if there is none or it was not found."""
 
 
 def structure_statistics(
@@ -60,12 +72,14 @@ def structure_statistics(
             name=structure.name,
             target=structure.target,
             fused=measure(structure.mask, volumes),
+            shape=measure_shape(structure.mask, segmentation.grid),
             models={
                 prediction.model: measure(own_mask(prediction, structure), volumes)
                 for prediction in predictions
                 if structure.target in prediction.masks
             },
             agreement=_mean_dice(structure),
+            times_other_side=_times_other_side(structure, segmentation),
         )
         for structure in segmentation.structures
     }
@@ -80,17 +94,31 @@ def measure(mask: NDArray[np.bool_], volumes: Sequence[Volume]) -> MaskStatistic
         voxels=voxels,
         volume_ml=voxels * volumes[0].grid.voxel_ml,
         touches_border=any(bool(face.any()) for face in faces),
-        intensity={v.channel or v.path.name: _intensity(v.array.reshape(-1)[inside]) for v in volumes}
-        if voxels
-        else {},
+        intensity={
+            volume.channel or volume.path.name: _intensity(volume.array.reshape(-1)[inside], unit_of(volume))
+            for volume in volumes
+            if voxels
+        },
     )
 
 
-def _intensity(values: NDArray[np.float32]) -> Intensity:
+def unit_of(volume: Volume) -> str:
+    """Return the unit of a volume's intensities."""
+    return volume.unit or ("HU" if volume.evidence.family == "CT" else "a.u.")
+
+
+def _intensity(values: NDArray[np.float32], unit: str) -> Intensity:
+    p5, p25, median, p75, p95 = (float(value) for value in np.percentile(values, [5, 25, 50, 75, 95]))
     return Intensity(
+        unit=unit,
         mean=float(values.mean(dtype=np.float64)),
         sd=float(values.std(dtype=np.float64)),
         min=float(values.min()),
+        p5=p5,
+        p25=p25,
+        median=median,
+        p75=p75,
+        p95=p95,
         max=float(values.max()),
     )
 
@@ -98,3 +126,51 @@ def _intensity(values: NDArray[np.float32]) -> Intensity:
 def _mean_dice(structure: Structure) -> float | None:
     known = [value for value in structure.pairwise_dice.values() if value == value]  # NaN: both empty
     return float(np.mean(known)) if known else None
+
+
+def _times_other_side(structure: Structure, segmentation: Segmentation) -> float | None:
+    others = [
+        other
+        for other in segmentation.structures
+        if other.target == structure.target and {other.side, structure.side} == {"left", "right"}
+    ]
+    if not others or not (voxels := int(np.count_nonzero(others[0].mask))):
+        return None
+    return int(np.count_nonzero(structure.mask)) / voxels
+
+
+def write_csv(path: Path, statistics: Mapping[str, StructureStatistics]) -> None:
+    """Write the figures as a table: one row for each fused structure, then one for each model's own mask of it.
+
+    Columns: structure, name, source ("fused" or the model), voxels, volume_ml, touches_border, agreement, the shape's
+    (`centroid_mm_x`, ...), and per channel its intensities (`T1_mean`, ...). What is unknown is empty.
+    """
+    rows = []
+    for name, item in statistics.items():
+        shape = {f"{key}{axis}": value for key, axis, value in _flat(item.shape)}
+        shared = {"agreement": item.agreement, "times_other_side": item.times_other_side}
+        rows.append({"structure": name, "name": item.name, "source": "fused"} | _row(item.fused) | shared | shape)
+        rows += [
+            {"structure": name, "name": item.name, "source": model} | _row(own) for model, own in item.models.items()
+        ]
+    columns = dict.fromkeys(key for row in rows for key in row)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, fieldnames=list(columns), restval="")
+        table.writeheader()
+        table.writerows(rows)
+
+
+def _row(figures: MaskStatistics) -> dict[str, object]:
+    row: dict[str, object] = figures.model_dump(exclude={"intensity"})
+    for channel, intensity in figures.intensity.items():
+        row |= {f"{channel}_{key}": value for key, value in intensity.model_dump().items()}
+    return row
+
+
+def _flat(shape: Shape | None) -> Iterator[tuple[str, str, object]]:
+    """Yield the shape's figures, points as three."""
+    for key, value in shape.model_dump().items() if shape else ():
+        if isinstance(value, tuple):
+            yield from ((key, f"_{axis}", part) for axis, part in zip("xyz", value, strict=True))
+        else:
+            yield key, "", value

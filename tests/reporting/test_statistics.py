@@ -1,10 +1,14 @@
 from __future__ import annotations
 
+import csv
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from phantoms import LIVER, predictions, segmentation, volume
 
-from medsegagent.reporting.statistics import measure, structure_statistics
+from medsegagent.reporting.statistics import measure, structure_statistics, write_csv
 
 
 def test_the_fused_mask_is_measured_in_ml_and_in_the_images_unit() -> None:
@@ -15,7 +19,9 @@ def test_the_fused_mask_is_measured_in_ml_and_in_the_images_unit() -> None:
     figures = liver.intensity["scan.nii.gz"]
     assert figures.mean == pytest.approx(values.mean())
     assert figures.sd == pytest.approx(values.std())
-    assert (figures.min, figures.max) == (20, 60)
+    assert (figures.min, figures.median, figures.max) == (20, 60, 60)
+    assert figures.p5 == np.percentile(values, 5)
+    assert figures.unit == "HU"
 
 
 def test_every_channel_is_measured() -> None:
@@ -50,3 +56,31 @@ def test_an_empty_mask_has_no_intensity() -> None:
 
     figures = measure(empty, [volume()])
     assert (figures.voxels, figures.volume_ml, figures.intensity) == (0, 0, {})
+
+
+def test_the_unit_of_the_tags_goes_before_the_guess() -> None:
+    figures = measure(LIVER, [replace(volume(), unit="SUVbw")])
+    assert figures.intensity["scan.nii.gz"].unit == "SUVbw"
+
+
+def test_the_two_sides_are_compared() -> None:
+    figures = structure_statistics(segmentation(), [volume()], predictions())
+    left, right = figures["kidney_left"], figures["kidney_right"]
+    assert left.times_other_side == pytest.approx(left.fused.volume_ml / right.fused.volume_ml)
+    assert figures["liver"].times_other_side is None
+
+
+def test_the_table_has_a_row_for_each_structure_and_each_models_own_mask(tmp_path: Path) -> None:
+    figures = structure_statistics(segmentation(), [volume("T1")], predictions())
+    write_csv(tmp_path / "statistics.csv", figures)
+    with (tmp_path / "statistics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["structure"], row["source"]) for row in rows[:3]] == [
+        ("liver", "fused"),
+        ("liver", "org/first"),
+        ("liver", "org/second"),
+    ]
+    assert float(rows[0]["T1_mean"]) == figures["liver"].fused.intensity["T1"].mean
+    assert figures["liver"].shape is not None
+    assert float(rows[0]["centroid_mm_x"]) == figures["liver"].shape.centroid_mm[0]
+    assert rows[1]["centroid_mm_x"] == ""
