@@ -12,6 +12,7 @@ from medsegagent.images.volume import Volume
 from medsegagent.inference.export import export_labels, is_finite
 from medsegagent.inference.network import TrainedNetwork
 from medsegagent.inference.orientation import AS_STORED, to_ras
+from medsegagent.inference.preprocess import preprocess
 from medsegagent.inference.sliding_window import Tick, predict_logits
 
 _DEFAULT_STEP = 0.5
@@ -48,18 +49,18 @@ def segment_volumes(
         ModelError: If the network's answer is not finite.
     """
     import torch
-    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
     reorient = reorient or trained.plans.plans["image_reader_writer"].endswith("WithReorient")
     turn = to_ras(volumes[0].grid) if reorient else AS_STORED
-    images = np.stack([turn.apply(volume.array) for volume in volumes])
+    turned = [turn.apply(volume.array) for volume in volumes]
+    images = np.empty((len(turned), *turned[0].shape), dtype=np.float32)
+    np.stack(turned, out=images)
     if not images.any():
         raise ImageError("every voxel is 0", "Give an image with content.", str(volumes[0].path))
     # As nnU-Net's readers say it: mm along Z, Y, X.
-    properties = {"spacing": [abs(float(mm)) for mm in turn.spacing(volumes[0].grid.spacing[::-1])]}
-    data, _, properties = DefaultPreprocessor(verbose=False).run_case_npy(
-        images, None, properties, trained.plans, trained.configuration, trained.dataset
-    )
+    spacing = [abs(float(mm)) for mm in turn.spacing(volumes[0].grid.spacing[::-1])]
+    data, properties = preprocess(images, spacing, trained)
+    del images
     step = _DEFAULT_STEP if tile_step is None else tile_step
     logits = predict_logits(trained, torch.from_numpy(data), device, tile_step=step, mirror=mirror, tick=tick)
     if not is_finite(logits):

@@ -73,6 +73,7 @@ def _accumulate(
     gaussian = compute_gaussian(
         tuple(trained.configuration.patch_size), sigma_scale=1.0 / 8, value_scaling_factor=10, device=keep_on
     )
+    weights = gaussian.float()
     data = padded.to(keep_on)
     logits = torch.zeros((classes, *data.shape[1:]), dtype=torch.half, device=keep_on)
     weight = torch.zeros(data.shape[1:], dtype=torch.half, device=keep_on)
@@ -80,8 +81,13 @@ def _accumulate(
         where = (slice(None), *tile)
         patch = torch.clone(data[where][None], memory_format=torch.contiguous_format).to(device)
         prediction = _mirrored(trained.network, patch, axes)[0].to(keep_on)
-        prediction *= gaussian
-        logits[where] += prediction
+        if keep_on.type == "cpu":
+            # The same sums as in one piece; torch adds half to single precision slowly where they differ in type.
+            for total, one in zip(logits[where], prediction, strict=True):
+                total.copy_(one.mul_(weights).add_(total))
+        else:
+            prediction *= gaussian
+            logits[where] += prediction
         weight[tile] += gaussian
         step()
     return torch.div(logits, weight, out=logits)
