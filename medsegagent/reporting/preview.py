@@ -5,56 +5,24 @@ from __future__ import annotations
 import textwrap
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.images.volume import Volume
-from medsegagent.reporting.colours import colours_of, hex_of
-from medsegagent.reporting.view import (
-    MARKS,
-    PLANES,
-    Plane,
-    Window,
-    choose_planes,
-    display_of,
-    pixel_size,
-    region,
-    section,
-    window_for,
-)
+from medsegagent.reporting.panel import GROUND, INK, MUTED, draw_bar, draw_panel, scene_of
+from medsegagent.reporting.view import PLANES, choose_planes
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-GROUND, INK, MUTED = "#0d1117", "#e6edf3", "#9aa4af"
 RESEARCH_USE = "Research use only. Not for diagnosis."
 
 _WIDTH, _MARGIN, _GAP, _TALLEST = 11.0, 0.35, 0.12, 5.0  # inches
 _LINE, _COLUMNS, _MOST_NAMES = 0.27, 4, 48
 _FONTS = ["DejaVu Sans", "Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Zen Hei", "Arial Unicode MS", "SimHei"]
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """What every panel shows: turned and cropped arrays, mm per voxel along their axes."""
-
-    image: NDArray[np.float32]
-    masks: Mapping[str, NDArray[np.bool_]]
-    colours: Mapping[str, str]
-    spacing: tuple[float, float, float]
-    window: Window
-
-    def extent(self, plane: Plane) -> tuple[float, float]:
-        """Height and width of a panel, mm."""
-        rows, columns = pixel_size(self.spacing, plane)
-        shape = section(self.image, plane, 0).shape
-        return shape[0] * rows, shape[1] * columns
 
 
 def write_preview(segmentation: Segmentation, volume: Volume, path: Path, title: str) -> None:
@@ -66,7 +34,8 @@ def write_preview(segmentation: Segmentation, volume: Volume, path: Path, title:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    scene = _scene(segmentation, volume)
+    scene = scene_of(segmentation, volume)
+    scene = scene.around(scene.masks)
     planes = choose_planes(scene.masks) if scene.masks else []
     extents = {plane: scene.extent(plane) for plane in PLANES}
     scale = min(
@@ -89,87 +58,16 @@ def write_preview(segmentation: Segmentation, volume: Volume, path: Path, title:
         for plane in PLANES:
             tall, wide = (mm * scale for mm in extents[plane])
             frame = left / _WIDTH, (top - (row_height + tall) / 2) / height, wide / _WIDTH, tall / height
-            _draw_panel(figure.add_axes(frame), scene, plane, row[plane], bar=plane == "axial")
+            axes = figure.add_axes(frame)
+            draw_panel(axes, scene, plane, row[plane])
+            if plane == "axial":
+                draw_bar(axes, scene, plane)
             left += wide + _GAP
     _write_words(figure, words, f"{volume.evidence.family or 'Image'}, {scene.window.text}", height)
     _draw_legend(figure, entries, scene.colours, height, foot)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")  # a title in a script that no font here has
         figure.savefig(path, dpi=150, facecolor=GROUND)
-
-
-def _scene(segmentation: Segmentation, volume: Volume) -> _Scene:
-    display = display_of(volume.grid)
-    masks = {item.id: display.turn(item.mask) for item in segmentation.structures}
-    image = display.turn(volume.array)
-    if masks:
-        box = region(list(masks.values()), display.spacing)
-        image, masks = image[box], {name: mask[box] for name, mask in masks.items()}
-    shown = [concept for item in segmentation.structures if item.mask.any() for concept in item.concepts]
-    return _Scene(
-        image=image,
-        masks=masks,
-        colours={name: hex_of(colour) for name, colour in colours_of(list(masks)).items()},
-        spacing=display.spacing,
-        window=window_for(volume, shown),
-    )
-
-
-def _draw_panel(axes: Axes, scene: _Scene, plane: Plane, index: int, *, bar: bool) -> None:
-    from matplotlib.patheffects import withStroke
-
-    rows, columns = pixel_size(scene.spacing, plane)
-    height, width = scene.extent(plane)
-    axes.imshow(
-        section(scene.image, plane, index),
-        cmap="gray_r" if scene.window.inverted else "gray",
-        vmin=scene.window.low,
-        vmax=scene.window.high,
-        extent=(0.0, width, height, 0.0),
-        interpolation="bilinear",
-        aspect="auto",
-    )
-    for name, mask in scene.masks.items():
-        shown = section(mask, plane, index)
-        if shown.any():
-            padded = np.pad(shown.astype(np.float32), 1)  # so that a contour closes at the picture's edge
-            across = (np.arange(padded.shape[1]) - 0.5) * columns
-            down = (np.arange(padded.shape[0]) - 0.5) * rows
-            colour = scene.colours[name]
-            axes.contourf(across, down, padded, levels=[0.5, 1.5], colors=[colour], alpha=0.22)
-            axes.contour(across, down, padded, levels=[0.5], colors=[colour], linewidths=1.4)
-    axes.set(xlim=(0, width), ylim=(height, 0))
-    axes.set_axis_off()
-    _mark(axes, plane)
-    if bar:
-        axes.plot([width - 60, width - 10], [height - 9, height - 9], color=INK, linewidth=2, solid_capstyle="butt")
-        label = axes.text(width - 35, height - 13, "5 cm", color=INK, fontsize=7, ha="center", va="bottom")
-        label.set_path_effects([withStroke(linewidth=2, foreground=GROUND)])
-
-
-def _mark(axes: Axes, plane: Plane) -> None:
-    """Write the patient's directions at the panel's edges."""
-    from matplotlib.patheffects import withStroke
-
-    inset = 0.02
-    places = (
-        (inset, 0.5, "left", "center"),
-        (1 - inset, 0.5, "right", "center"),
-        (0.5, 1 - inset, "center", "top"),
-        (0.5, inset, "center", "bottom"),
-    )
-    for text, (x, y, horizontal, vertical) in zip(MARKS[plane], places, strict=True):
-        axes.annotate(
-            text,
-            (x, y),
-            xycoords="axes fraction",
-            color=INK,
-            fontsize=9,
-            fontweight="bold",
-            ha=horizontal,
-            va=vertical,
-            path_effects=[withStroke(linewidth=2.5, foreground=GROUND)],
-        )
 
 
 def _write_words(figure: Figure, title: list[str], about: str, height: float) -> None:
