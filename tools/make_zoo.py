@@ -136,10 +136,10 @@ def value_to_name(fact: Fact) -> dict[int, str]:
 
 
 def training_cases(fact: Fact) -> int | None:
-    """TotalSegmentator writes the number into the archive's name; of several parts the smallest counts."""
+    """TotalSegmentator writes the number into the archive's name; parts that differ have no one number."""
     names = [str(part["archive_name"]) for part in fact["parts"] or [fact]]
-    counts = [int(found[1]) for name in names if (found := re.search(r"_(\d+)subj", name))]
-    return min(counts, default=None)
+    counts = {int(found[1]) for name in names if (found := re.search(r"_(\d+)subj", name))}
+    return counts.pop() if len(counts) == 1 else None
 
 
 def why(fact: Fact, reasons: dict[str, str]) -> str:

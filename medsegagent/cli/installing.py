@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 from rich.progress import (
     BarColumn,
@@ -24,8 +26,11 @@ from medsegagent.errors import AnswerNeededError, NoMatchError, UsageError
 from medsegagent.inference.wanted import wanted
 from medsegagent.models.catalogue import Offer, find, of_card
 from medsegagent.models.download import Progress as Bytes
-from medsegagent.models.home import ModelHome
+from medsegagent.models.home import ModelHome, default_home
 from medsegagent.models.install import Installation, InstalledFolder, install, parts_for
+
+Consent = Literal["never", "ask", "yes"]
+"""Whether a lacking model may be installed."""
 
 
 def choose(
@@ -79,18 +84,58 @@ def confirm(offers: Sequence[Offer], *, yes: bool) -> None:
     Raises:
         AnswerNeededError: If nobody can be asked, or the answer is no.
     """
-    for offer in offers:
-        count = len(parts_for(offer.card, offer.entry, offer.labels))
-        parts = f", {count} of {len(offer.entry.parts)} parts" if len(offer.entry.parts) > 1 else ""
-        reason = f" ({offer.reason})" if offer.reason else ""
-        line = f"{offer.entry.id}{parts}; licence: {offer.licence}{reason}"
-        screen.err.print(line, markup=False, soft_wrap=True)
+    show_wanted(offers)
     if yes or not offers:
         return
     if not sys.stdin.isatty():
         raise AnswerNeededError("installing needs your consent", "Add --yes to install what is listed above.")
     if not Confirm.ask("Install?", console=screen.err):
         raise AnswerNeededError("nothing was installed", "Name another model, or add --yes.")
+
+
+def show_wanted(offers: Iterable[Offer]) -> None:
+    """What would be installed, with licences."""
+    for offer in offers:
+        count = len(parts_for(offer.card, offer.entry, offer.labels))
+        parts = f", {count} of {len(offer.entry.parts)} parts" if len(offer.entry.parts) > 1 else ""
+        reason = f" ({offer.reason})" if offer.reason else ""
+        line = f"{offer.entry.id}{parts}; licence: {offer.licence}{reason}"
+        screen.err.print(line, markup=False, soft_wrap=True)
+
+
+def install_lacking(instruction: str, images: Mapping[str, Path], consent: Consent, how: Mapping[str, Any]) -> bool:
+    """Offer the models that a request lacks for these images.
+
+    Args:
+        instruction: The request.
+        images: Channel name -> file.
+        consent: "ask" asks if there is somebody to ask.
+        how: `library` and `modality` as for `medsegagent.segment`.
+
+    Returns:
+        Whether something was installed.
+    """
+    from medsegagent import match
+    from medsegagent.images.read import read_volumes
+
+    if consent == "never" or (consent == "ask" and not sys.stdin.isatty()):
+        return False
+    volumes = read_volumes(images)
+    library = Library.load(how["library"])
+    selection = match(instruction, library, how["modality"])
+    families = sorted({volume.evidence.family for volume in volumes if volume.evidence.family}, reverse=True)
+    if families and not selection.request.modality.families:
+        selection = match(instruction, library, "/".join(families))
+    home = default_home()
+    offers = wanted(selection, library, installed=home.roots(), scan_mm=volumes[0].grid.spacing)
+    if not offers:
+        return False
+    screen.err.print("No usable model for this is installed. These can be:")
+    show_wanted(offers)
+    if consent == "ask" and not Confirm.ask("Install?", console=screen.err):
+        return False
+    install_all(offers, Installation(home, mirror=os.environ.get("MEDSEGAGENT_MIRROR", "")))
+    return True
 
 
 def install_all(offers: Iterable[Offer], how: Installation) -> None:

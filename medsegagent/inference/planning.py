@@ -129,8 +129,14 @@ def _how_to_get(cards: Sequence[str], library: Library) -> str:
         "`medsegagent models list` shows what is found."
     )
     entries = [entry for card in cards if card in library.cards for entry in library.cards[card].models]
-    urls = [f"{entry.id} ({part.source.url})" for entry in entries for part in entry.parts[:1] if part.source]
-    return f"{how} Public weights: {', '.join(urls)}." if urls else how
+    public = [entry.id for entry in entries if any(part.source for part in entry.parts)]
+    if not public:
+        return how
+    return f"`medsegagent models install --for INSTRUCTION` gets public ones ({_some(public)}). {how}"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
 
 
 def _why_no_model(store: Store, card: str) -> str:

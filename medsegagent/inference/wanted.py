@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Collection
+from typing import NamedTuple
 
+from medsegagent.cards.card import DatasetCard, ModelEntry
 from medsegagent.cards.library import Library
-from medsegagent.inference.ranking import rank
+from medsegagent.inference.ranking import Rank, rank
 from medsegagent.matching.selection import CardSelection, Selection
 from medsegagent.models.catalogue import Offer
-from medsegagent.models.install import parts_for
 
 _UNKNOWN_SCAN = (1.0, 1.0, 1.0)
 
@@ -22,7 +22,7 @@ def wanted(
     scan_mm: tuple[float, float, float] = _UNKNOWN_SCAN,
     per_target: int = 1,
 ) -> tuple[Offer, ...]:
-    """The best models that can be downloaded, until each target has enough voters.
+    """The models to download, until each target has enough voters: first those that answer most, then the best rank.
 
     Installed models count as voters first, so that nothing is fetched for what they answer. Models bound to a licence
     number, and ones without a direct address, are left out.
@@ -35,41 +35,60 @@ def wanted(
         per_target: Voters wanted for each target.
 
     Returns:
-        Best rank first, each with the labels it is wanted for.
+        Each with the labels it is wanted for, and why.
     """
-    candidates = [
-        (Offer(card, entry), chosen)
+    entries = [
+        _Candidate(Offer(card, entry), rank(entry, card, scan_mm), _answers(card, entry, chosen))
         for chosen in selection.cards
         for card in [library.cards[chosen.card]]
         for entry in card.models
     ]
-    candidates.sort(key=lambda item: (item[0].entry.id not in installed, rank(item[0].entry, item[0].card, scan_mm)))
-    voters: Counter[str] = Counter()
-    heard: set[tuple[str, str]] = set()
-    chosen_offers: list[Offer] = []
-    for offer, chosen in candidates:
-        entry = offer.entry
-        there = entry.id in installed
-        if not there and offer.access != "download":
-            continue
-        targets = _answers(offer, chosen)
-        targets = {name: labels for name, labels in targets.items() if voters[name] < per_target}
-        targets = {name: labels for name, labels in targets.items() if (entry.voter or entry.id, name) not in heard}
-        voters.update(targets.keys())
-        heard.update((entry.voter or entry.id, name) for name in targets)
-        if targets and not there:
-            why = rank(entry, offer.card, scan_mm).reason
-            labels = frozenset(label for labels in targets.values() for label in labels)
-            chosen_offers.append(Offer(offer.card, entry, labels, f"for {', '.join(targets)}: {why}"))
-    return tuple(chosen_offers)
+    ready = [one for one in entries if one.offer.entry.id in installed]
+    rest = [one for one in entries if one.offer.entry.id not in installed and one.offer.access == "download"]
+    votes = _Votes(per_target)
+    for one in sorted(ready, key=lambda one: one.rank):
+        votes.add(one)
+    found = []
+    while rest:
+        best = min(rest, key=lambda one: (-len(votes.open_to(one)), one.rank))
+        rest.remove(best)
+        if targets := votes.add(best):
+            labels = frozenset(label for name in targets for label in best.answers[name])
+            reason = f"for {', '.join(targets)}: {best.rank.reason}"
+            found.append(Offer(best.offer.card, best.offer.entry, labels, reason))
+    return tuple(found)
 
 
-def _answers(offer: Offer, chosen: CardSelection) -> dict[str, frozenset[str]]:
+class _Candidate(NamedTuple):
+    offer: Offer
+    rank: Rank
+    answers: dict[str, frozenset[str]]
+    """Target -> the labels it needs."""
+
+
+class _Votes:
+    """Who votes on which target so far."""
+
+    def __init__(self, per_target: int) -> None:
+        self._wanted = per_target
+        self._voters: dict[str, set[str]] = {}
+
+    def open_to(self, one: _Candidate) -> list[str]:
+        """The targets that want one more voter, and this one."""
+        voter = one.offer.entry.voter or one.offer.entry.id
+        heard = {name: self._voters.get(name, set()) for name in one.answers}
+        return [name for name, voters in heard.items() if len(voters) < self._wanted and voter not in voters]
+
+    def add(self, one: _Candidate) -> list[str]:
+        """Count its votes; the targets that they are for."""
+        targets = self.open_to(one)
+        for name in targets:
+            self._voters.setdefault(name, set()).add(one.offer.entry.voter or one.offer.entry.id)
+        return targets
+
+
+def _answers(card: DatasetCard, entry: ModelEntry, chosen: CardSelection) -> dict[str, frozenset[str]]:
     """Target -> the labels it needs, for the targets that this model can give whole."""
-    given = {label for part in offer.entry.parts for label in part.labels or offer.card.labels}
-    found = {}
-    for target in chosen.targets:
-        needed = frozenset((*target.whole.plus, *target.whole.minus))
-        if needed <= given and parts_for(offer.card, offer.entry, needed):
-            found[target.target] = needed
-    return found
+    given = {label for part in entry.parts for label in part.labels or card.labels}
+    needed = {target.target: frozenset((*target.whole.plus, *target.whole.minus)) for target in chosen.targets}
+    return {name: labels for name, labels in needed.items() if labels <= given}

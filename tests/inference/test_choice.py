@@ -83,6 +83,13 @@ class TestWhichModelsToInstall:
         assert [offer.labels for offer in wanted(selection, library, installed=["a/both"])] == [frozenset({"spleen"})]
         assert wanted(selection, library, installed=["b/both"]) == ()
 
+    def test_one_model_for_all_targets_comes_before_several_for_one_each(self) -> None:
+        cards = [public(name, {"id": f"{name.lower()}/one"}) for name in "AB"]
+        large = public("C", {"id": "c/all"}, labels={f"label_{n}": n for n in range(3, 20)} | {"liver": 1, "spleen": 2})
+        library = Library({card.name: card for card in (*cards, large)})
+        (offer,) = wanted(asked(A=("liver",), B=("spleen",), C=("liver", "spleen")), library)
+        assert (offer.entry.id, offer.labels) == ("c/all", frozenset({"liver", "spleen"}))
+
     def test_more_voters_are_other_tasks_not_other_speeds(self) -> None:
         fast = [{"id": f"a/task{speed}", "voter": "a/task"} for speed in ("", ":fast")]
         library = Library({"A": public("A", *fast), "B": public("B", {"id": "b/one"})})
