@@ -22,7 +22,7 @@ class Composer:
     def compose(self, mentions: list[Mention]) -> list[Mention]:
         """Sites joined to lesions and parts; adjectives that stand for their organ turned into it."""
         mentions = self._shared_heads(mentions)
-        for step in (self._site_before, self._site_after, self._site_shared, self._adjective_with_noun):
+        for step in (self._one_lesion, self._site_before, self._site_after, self._site_shared, self._adjective_with_noun):
             mentions = step(mentions)
         return mentions
 
@@ -36,6 +36,10 @@ class Composer:
         """A lesion or part of which it is not yet said where."""
         concept = self._vocabulary.concept(mention.id)
         return concept.kind in ("lesion", "part") and not concept.part_of
+
+    def is_generic(self, mention: Mention) -> bool:
+        """ "the bone", "the vessels": a noun that may stand for something named elsewhere."""
+        return self._items[mention.last - 1].has("neutral", "thing") and not mention.adjective
 
     def is_site(self, mention: Mention) -> bool:
         """Something that a lesion or a part can be of."""
@@ -51,10 +55,20 @@ class Composer:
         )
 
     def _sited(self, family: Mention, site: Mention) -> Mention:
-        place = site.id if site.id != "neck" else "head_and_neck"
-        ids = (f"{family.id}.{place}",)
+        ids = (self.at(family.id, site.id),)
         first, last = min(family.first, site.first), max(family.last, site.last)
         return Mention(ids, first, last, family.side or site.side)
+
+    def at(self, family: str, site: str) -> str:
+        """The lesion at a site; a bleed "inside the skull" is in the brain, "whole-body tumours" are tumours."""
+        usual = self._vocabulary.concept(family).default_site
+        if site == "whole_body":
+            return family
+        if site == "neck":
+            site = "head_and_neck"
+        elif usual == "brain" and (site in ("skull", "head") or self._vocabulary.contains("brain", site)):
+            site = "brain"
+        return f"{family}.{site}"
 
     # ---- steps
 
@@ -62,15 +76,16 @@ class Composer:
         """ "superior and inferior vena cava", "gluteus maximus and medius": the missing word is the neighbour's."""
         out = list(mentions)
         for position, item in enumerate(self._items):
-            if not (item.has("and", "or", "to") or item.mark in _LIST_MARKS):
+            if not (item.has("and", "or", "to", "not") or item.mark in _LIST_MARKS):
                 continue
             out += self._completed(position, out)
         return sorted(out, key=lambda mention: mention.first)
 
     def _completed(self, joint: int, mentions: list[Mention]) -> list[Mention]:
-        after = next((m for m in mentions if joint < m.first <= joint + 3 and not m.adjective), None)
-        before = next((m for m in reversed(mentions) if joint - 3 <= m.last - 1 < joint and not m.adjective), None)
-        taken = {i for m in mentions for i in range(m.first, m.last) if not m.adjective}
+        mentions_here = [m for m in mentions if not self.is_generic(m)]
+        after = next((m for m in mentions_here if joint < m.first <= joint + 3 and not m.adjective), None)
+        before = next((m for m in reversed(mentions_here) if joint - 3 <= m.last - 1 < joint and not m.adjective), None)
+        taken = {i for m in mentions_here for i in range(m.first, m.last) if not m.adjective}
         left = [i for i in range(max(0, joint - 2), joint) if i not in taken and self._is_word(i)]
         right = [i for i in range(joint + 1, min(joint + 3, len(self._items))) if i not in taken and self._is_word(i)]
         new: list[Mention] = []
@@ -78,11 +93,13 @@ class Composer:
             new += self._complete(left, self._key(after), tail=True, mentions=mentions)
         if before is not None and right and right[0] <= joint + 2 and not new:
             new += self._complete(right[:1], self._key(before), tail=False, mentions=mentions)
+            if not new and self._items[joint].has("not"):
+                new += self._complete(right[:1], self._key(before), tail=True, mentions=mentions)
         return new
 
     def _is_word(self, position: int) -> bool:
         item = self._items[position]
-        return not item.mark and not item.has("filler", "and", "or", "side", "segment", "not", "modality")
+        return not item.mark and (bool(item.meanings) or not item.has("filler", "and", "or", "side", "segment", "not", "modality", "its", "with", "of", "in"))
 
     def _key(self, mention: Mention) -> list[str]:
         return [piece for item in self._items[mention.first : mention.last] for piece in item.key.split(" ")]
@@ -95,9 +112,20 @@ class Composer:
                 for meaning in self._vocabulary.meanings(key):
                     if meaning.flag == "n" and len(self._vocabulary.concept(meaning.id).name) > 2:
                         first, last = places[start], places[-1] + 1
-                        mentions[:] = [m for m in mentions if not (first <= m.first < last and m.adjective)]
+                        mentions[:] = [m for m in mentions if not (first <= m.first < last)]
                         return [Mention((meaning.id,), first, last, meaning.side)]
         return []
+
+    def _one_lesion(self, mentions: list[Mention]) -> list[Mention]:
+        """ "malignant focal lesions": two words for one thing, the first says what it is."""
+        out: list[Mention] = []
+        for mention in mentions:
+            previous = out[-1] if out else None
+            if previous and self._items[previous.last : mention.first] == [] and mention.id in ("lesion", "mass") and self.is_family(previous) and self._vocabulary.concept(previous.id).kind == "lesion":
+                previous.last = mention.last
+            else:
+                out.append(mention)
+        return out
 
     def _site_before(self, mentions: list[Mention]) -> list[Mention]:
         """ "liver tumour", "renal cysts", "Leber-Metastasen"."""
@@ -120,8 +148,8 @@ class Composer:
         for index in range(len(out) - 2, -1, -1):
             gap = self.gap(out[index], out[index + 1])
             bare = not any(item.word in ("the", "a", "der", "die", "das", "la", "el", "le") or item.has("side") for item in gap)
-            joined = self._listed(gap) and bare and self.is_site(out[index])
-            if not joined or not (out[index].adjective or self._is_plural(out[-1])) or self._vocabulary.concept(out[index].id).kind == "region":
+            joined = self._listed(gap) and bare and self.is_site(out[index]) and out[index].id != self._vocabulary.site(out[-1].id)
+            if not joined or not (out[index].adjective or (self._is_plural(out[-1]) and not self._is_plural(out[index]))) or self._vocabulary.concept(out[index].id).kind == "region":
                 return
             out[index] = self._sited(Mention((family,), out[index].last, out[index].last), out[index])
 
@@ -166,7 +194,7 @@ class Composer:
             if not self.is_family(mention) or self._vocabulary.concept(mention.id).kind != "lesion":
                 continue
             gap = self.gap(previous, mention)
-            joined = self._listed(gap) or any(item.has("with", "its", "not", "and") or item.mark in ("(", "+", "/") for item in gap)
+            joined = self._listed(gap) or any(item.has("with", "its", "not", "and") or item.mark in ("(", "+", "/", ":") for item in gap)
             if any(item.is_break for item in gap) or not joined or any(item.has("modality") for item in gap):
                 continue
             site = self._vocabulary.site(previous.id) or (previous.id if self.is_site(previous) else "")

@@ -35,7 +35,7 @@ def read_modality(instruction: str, items: Sequence[Item], sequences: Sequence[I
             values = [f"MR/{item.value('sequence_or_level')}"]
         if item.has("french_ct") and _is_french(items):
             values = ["CT"]
-        if not values or item.meanings or _is_denied(items, position):
+        if not values or (item.meanings and not _is_only_modality(items, item)) or _is_denied(items, position):
             continue
         used.append(item)
         for value in values:
@@ -79,8 +79,15 @@ def _is_denied(items: Sequence[Item], position: int) -> bool:
     return False
 
 
+def _is_only_modality(items: Sequence[Item], item: Item) -> bool:
+    """ "TC" is Spanish for CT, unless another modality is named: then it is the tumour core."""
+    return item.has("modality") and not any(other is not item and other.has("modality", "sequence_or_level") for other in items)
+
+
 def _is_french(items: Sequence[Item]) -> bool:
-    return any(item.word in ("le", "la", "les", "du", "des", "au", "sur", "et", "segmenter", "veuillez", "un", "foie") for item in items)
+    """ "scanner" is the French CT, and in English a machine."""
+    english = ("the", "our", "my", "from", "a", "please", "in", "on", "with", "siemens", "ge", "philips", "tesla")
+    return not any(item.has("modality") or item.word in english for item in items)
 
 
 def with_modality(request: Request, text: str) -> Request:

@@ -20,7 +20,7 @@ _INJECTION = re.compile(
     r"|expected_datasets|new instructions?|(?:your|the) (?:correct|right|final|expected) answer (?:is|must|should)|the answer (?:is|must be|should be)\b"
     r"|(?:return|output|answer|respond|reply|print|say|select|choose|give|list|include|emit|use|pick)\w*\W+(?:\w+\W+){0,4}?(?:every|all|any|each)\W+(?:\w+\W+){0,3}?(?:datasets?|labels?|models?|cards?|ids?|values?)\b"
     r"|(?:return|output|answer|respond|reply|print|emit)\w*\W+(?:\w+\W+){0,5}?(?:json|\{|exactly|verbatim|only the (?:word|number)|empty dict)"
-    r"|\{\s*[\"'][\w .-]+[\"']\s*:|(?:dataset|label|class|card)s?\s*(?:=|:)\s*[\[\d\"']"
+    r"|\{\s*[\"'][\w .-]+[\"']\s*:\s*[\[\d{]|(?:dataset|label|class|card)s?\s*(?:=|:)\s*[\[\d\"']"
     r"|(?:reveal|show|print|repeat|leak|tell me|display|dump)\W+(?:\w+\W+){0,3}?(?:prompt|instructions|system message|api key|password|secret|configuration)"
     r"|(?:rm -rf|drop table|os\.system|import os|<script|\$\(|eval\()"
     r"|忽略.{0,8}(?:指令|指示|规则|提示|要求)|无视.{0,8}(?:指令|指示|规则)|忘记.{0,8}(?:指令|规则)|系统提示"
@@ -55,8 +55,7 @@ def find_intent(items: Sequence[Item], mentions: Sequence[Mention]) -> Intent:
         return "none"
     if asks and not (measures and not _about_the_world(loose)) and not _polite(items, wants):
         return "ask"
-    chats = sum(item.has("chat") for item in loose)
-    if chats and not (wants and imaging):
+    if any(item.has("chat") for item in loose) or (any(item.has("smalltalk") for item in loose) and not imaging and not wants):
         return "none"
     if wants or measures:
         return "measure" if measures and not any(i.has("segment") and not i.has("measure") for i in loose) else "segment"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medsegagent.language.request import Span
-from medsegagent.language.typos import corrected, split_compound
+from medsegagent.language.typos import corrections, split_compound
 from medsegagent.vocabulary import Meaning, Vocabulary
 from medsegagent.vocabulary.phrases import Phrase, longest_term
-from medsegagent.vocabulary.text import Token, tokenize
+from medsegagent.vocabulary.text import Token, stem, tokenize
 
+_CAMEL = re.compile(r"(?<=[a-z])[a-z](?=[A-Z][a-z])|(?<=[a-z])[a-z](?=[A-Z]{2,}$)")
 BREAKS = frozenset(".;!?。；！？\n")
 
 
@@ -29,6 +31,8 @@ class Item:
         mark: The punctuation mark, if it is one.
         known: Whether any meaning was found.
         word: Lower case, as typed.
+        capital: Written in capitals, while the instruction is not.
+        joins: A mark that ends no sentence: the point of an abbreviation or of a file name.
     """
 
     key: str
@@ -42,6 +46,7 @@ class Item:
     known: bool = True
     word: str = ""
     capital: bool = False
+    joins: bool = False
 
     def has(self, *classes: str) -> bool:
         """Whether it belongs to one of these word classes."""
@@ -54,7 +59,7 @@ class Item:
     @property
     def is_break(self) -> bool:
         """Whether a sentence ends here."""
-        return self.mark in BREAKS
+        return self.mark in BREAKS and not self.joins
 
 
 def span_of(instruction: str, items: Sequence[Item]) -> Span:
@@ -65,7 +70,7 @@ def span_of(instruction: str, items: Sequence[Item]) -> Span:
 
 def read_items(instruction: str, vocabulary: Vocabulary) -> list[Item]:
     """Tokens to items: the longest known term wins, misspelt words are corrected, compounds are taken apart."""
-    tokens = _repaired(tokenize(instruction), vocabulary)
+    tokens = _repaired(_camel_split(instruction, tokenize(instruction)), vocabulary)
     shouted = instruction.isupper()
     sides = {i: side for i, token in enumerate(tokens) if (side := _side(token, vocabulary))}
     items: list[Item] = []
@@ -143,20 +148,56 @@ def _single(token: Token) -> Item:
 
 def _with_line_breaks(instruction: str, items: list[Item]) -> list[Item]:
     out: list[Item] = []
-    for item in items:
+    for index, item in enumerate(items):
+        following = items[index + 1] if index + 1 < len(items) else None
+        glued = following is not None and following.start == item.end and not following.mark
+        if item.mark == "." and (glued or (out and len(out[-1].word) == 1 and out[-1].end == item.start)):
+            item = replace(item, joins=True)
         if out and "\n" in instruction[out[-1].end : item.start]:
             out.append(Item("\n", out[-1].end, item.start, mark="\n"))
         out.append(item)
     return out
 
 
-def _repaired(tokens: list[Token], vocabulary: Vocabulary) -> list[Token]:
+def _camel_split(instruction: str, tokens: list[Token]) -> list[Token]:
+    """ "BrainStem" and "OpticNrv" are two words each."""
     out: list[Token] = []
     for token in tokens:
+        written = instruction[token.start : token.end]
+        cut = _CAMEL.search(written) if token.kind == "word" and len(written) == len(token.word) else None
+        if cut is None:
+            out.append(token)
+            continue
+        middle = token.start + cut.start() + 1
+        head, tail = token.word[: cut.start() + 1], token.word[cut.start() + 1 :]
+        out.append(replace(token, stem=stem(head), word=head, end=middle, capital=False))
+        out.append(replace(token, stem=stem(tail), word=tail, start=middle, capital=False))
+    return out
+
+
+def _repaired(tokens: list[Token], vocabulary: Vocabulary) -> list[Token]:
+    out: list[Token] = []
+    for index, token in enumerate(tokens):
         if token.kind != "word" or len(token.stem) < 4 or token.stem in vocabulary.stem_set:
             out.append(token)
         elif pieces := split_compound(token, vocabulary):
             out += pieces
         else:
-            out.append(corrected(token, vocabulary))
+            out.append(_best_correction(token, out[-2:], tokens[index + 1 : index + 3], vocabulary))
     return out
+
+
+def _best_correction(token: Token, before: list[Token], after: list[Token], vocabulary: Vocabulary) -> Token:
+    """Of the words that it may have been, the one that makes the longest term with its neighbours."""
+    best, longest = token, 0
+    for candidate in corrections(token.stem, vocabulary):
+        tried = replace(token, stem=candidate)
+        length = 0
+        for start in range(len(before) + 1):
+            run = [*before[start:], tried, *after]
+            phrase = longest_term(run, 0, vocabulary)
+            if phrase and phrase.last > len(before) - start:
+                length = max(length, phrase.last - phrase.first)
+        if length > longest:
+            best, longest = tried, length
+    return best

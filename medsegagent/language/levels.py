@@ -179,7 +179,7 @@ def _may_stand_between(item: Item) -> bool:
 def _before(items: Sequence[Item], position: int, count: int, highest: int) -> tuple[list[int], int, int]:
     """ "third to fifth ribs", "4. Rippe", "first three ribs", "last two lumbar vertebrae"."""
     end = position
-    while end > 0 and (items[end - 1].has("side") or items[end - 1].has("of") or items[end - 1].word in ("true", "costal", "pair", "pairs") or items[end - 1].mark == "-"):
+    while end > 0 and (items[end - 1].has("side") or items[end - 1].has("of") or items[end - 1].word == "the" or items[end - 1].word in ("true", "costal", "pair", "pairs") or items[end - 1].mark == "-"):
         end -= 1
     start = end
     while start > 0 and (_number(items[start - 1]) is not None or _joins(items[start - 1]) or items[start - 1].has("last", "first_n") or items[start - 1].mark == "." or items[start - 1].word in ("th", "rd", "nd", "st", "the") or items[start - 1].key in ("第",)):
@@ -196,5 +196,6 @@ def _before(items: Sequence[Item], position: int, count: int, highest: int) -> t
         wanted = amount if len(picked) > 1 else 0
         return list(range(1, wanted + 1)), start, position + 1
     is_ordinal = any(item.has("ord") or item.mark == "." or item.word in ("th", "rd", "nd", "st") or item.key == "第" for item in picked) or any(_is_range([i]) for i in picked) or items[start - 1 : start] and items[start - 1].key == "第"
+    is_ordinal = is_ordinal or bool(start and items[start - 1].word in ("number", "nr", "no", "nummer"))
     numbers, _ = _run(picked, 0)
     return (numbers if is_ordinal else []), start, position + 1

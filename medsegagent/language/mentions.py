@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from medsegagent.cards.binding import bind_label
 from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
-from medsegagent.language.levels import levels_from, numbered_from
+from medsegagent.language.levels import ORDER, levels_from, numbered_from
 from medsegagent.vocabulary import Meaning, Vocabulary
 
 
@@ -56,11 +57,56 @@ def find_mentions(
             found.append(Mention(numbers.ids, numbers.first, numbers.last))
             position = numbers.last
             continue
-        mention = _at(items, position, vocabulary, regions)
+        mention = _written_name(items, position, vocabulary) or _at(items, position, vocabulary, regions)
         if mention is not None and not _is_headword(items, position, found, vocabulary):
             found.append(mention)
         position = mention.last if mention else position + 1
-    return _levels_merged(found, items, vocabulary)
+    found = _joined_levels(found, items)
+    return _ellipses(_levels_merged(found, items, vocabulary), items, vocabulary)
+
+
+def _written_name(items: Sequence[Item], position: int, vocabulary: Vocabulary) -> Mention | None:
+    """A label written with underscores ("kidney_cyst_left", "Bone_Mandible") is read as cards' labels are."""
+    last = position
+    while last + 2 < len(items) and items[last + 1].mark == "_" and items[last].end == items[last + 1].start and items[last + 1].end == items[last + 2].start:
+        last += 2
+    if last == position or (position and items[position - 1].mark == "_"):
+        return None
+    name = "_".join(item.key.replace(" ", "_") for item in items[position : last + 1 : 2])
+    binding = bind_label(name, "", vocabulary)
+    if len(binding.concepts) != 1 or binding.lesions:
+        return None
+    return Mention((binding.concepts[0].id,), position, last + 1, binding.concepts[0].side)
+
+
+def _joined_levels(found: list[Mention], items: Sequence[Item]) -> list[Mention]:
+    """ "from the atlas down to L5"."""
+    out: list[Mention] = []
+    for mention in found:
+        previous = out[-1] if out else None
+        gap = items[previous.last : mention.first] if previous else ()
+        if previous and previous.id in ORDER and mention.id in ORDER and len(gap) < 4 and any(i.has("to") for i in gap):
+            low, high = sorted((ORDER.index(previous.ids[0]), ORDER.index(mention.ids[-1])))
+            out[-1] = Mention(ORDER[low : high + 1], previous.first, mention.last)
+        else:
+            out.append(mention)
+    return out
+
+
+def _ellipses(found: list[Mention], items: Sequence[Item], vocabulary: Vocabulary) -> list[Mention]:
+    """ "all ribs except the first pair": a number after a negation picks from the group before it."""
+    extra: list[Mention] = []
+    for position, item in enumerate(items):
+        before = next((m for m in reversed(found) if m.last <= position), None)
+        if not item.has("not") or before is None or any(m.first in range(position, position + 4) for m in found):
+            continue
+        padded = [*items[: position + 1], *items[position + 1 : position + 5]]
+        for end in range(position + 2, min(len(padded), position + 5)):
+            numbers = numbered_from(padded[: end + 1], end, before.id, vocabulary)
+            if numbers and numbers.first > position:
+                extra.append(Mention(numbers.ids, numbers.first, end))
+                break
+    return sorted([*found, *extra], key=lambda m: m.first)
 
 
 def _at(items: Sequence[Item], position: int, vocabulary: Vocabulary, regions: frozenset[str]) -> Mention | None:
@@ -126,13 +172,14 @@ def _is_level(mention: Mention) -> bool:
 
 def _is_spine_word(mention: Mention, vocabulary: Vocabulary) -> bool:
     concept = vocabulary.concept(mention.id)
-    spine = ("spine", "vertebral_body", "cervical_vertebrae", "thoracic_vertebrae", "lumbar_vertebrae", "sacral_vertebrae")
+    spine = ("spine", "thoracolumbar_spine", "lumbosacral_spine", "vertebral_body", "cervical_vertebrae", "thoracic_vertebrae", "lumbar_vertebrae", "sacral_vertebrae")
     return concept.id in (*spine, "intervertebral_disc", "disc_level", "vertebral_posterior_elements") or (
         mention.adjective and concept.region == "spine"
     )
 
 
 def _near(items: Sequence[Item], end: int, start: int) -> bool:
-    return start - end <= 2 and all(
-        item.has("of", "filler", "neutral", "num") or item.mark in ("-", "(", ":") for item in items[end:start]
+    return start - end <= 3 and all(
+        item.has("of", "filler", "neutral", "num", "from_") or item.value("side") == "both" or item.mark in ("-", "(", ":")
+        for item in items[end:start]
     )

@@ -68,6 +68,7 @@ class _Reading:
         mentions = attach_sides(items, composer.compose(mentions), vocabulary)
         assign_roles(items, mentions, vocabulary)
         self._place_lesions(composer, mentions, modality)
+        self._primary_as_place(mentions)
         self._combine(mentions)
         self._absorb_glosses(mentions)
         return self._finish(mentions, modality)
@@ -111,15 +112,31 @@ class _Reading:
             if mention.role not in ("target", "excluded") or concept.kind not in ("lesion", "part"):
                 continue
             if composer.is_family(mention):
-                place = places[0] if places else concept.default_site
+                same = [m.id for m in mentions if m is not mention and m.role != "beside" and m.id.startswith(f"{mention.id}.")]
+                place = same[0].partition(".")[2] if same else places[0] if places else concept.default_site
                 if not place and concept.kind == "lesion" and modality.families == ("MR",) and _BRAIN_SEQUENCES & set(modality.subtypes):
                     place = "brain"
-                if place and place != "whole_body":
-                    mention.ids = (f"{mention.id}.{'head_and_neck' if place == 'neck' else place}",)
+                if place:
+                    mention.ids = (composer.at(mention.id, place),)
             elif vocabulary.site(mention.id) == "head_and_neck":
                 inside = [p for p in places if p != "head_and_neck" and vocabulary.contains("head_and_neck", p)]
                 if inside and mention.id.partition(".")[2] == "head_and_neck" and inside[0] not in ("neck", "face"):
                     mention.ids = (f"{mention.id.partition('.')[0]}.{inside[0]}",)
+
+    def _primary_as_place(self, mentions: Sequence[Mention]) -> None:
+        """ "nasopharyngeal carcinoma GTVp", "NPC, involved nodes": the disease says where, the GTV what."""
+        wanted = [m for m in mentions if m.role == "target"]
+        for disease, volume in zip(wanted, wanted[1:], strict=False):
+            gap = self._items[disease.last : volume.first]
+            apart = any(i.has("and", "with", "or") or i.mark in ("+", "&") or i.is_break for i in gap)
+            place = self._vocabulary.site(disease.id)
+            if apart or not self._is_lesion(disease) or not self._vocabulary.contains("head_and_neck", place or "none"):
+                continue
+            if volume.id.partition(".")[0] in ("tumor", "primary_tumor", "nodal_metastasis", "gross_tumor_volume"):
+                kind, _, at = volume.id.partition(".")
+                if at in ("head_and_neck", place) and place != "head_and_neck":
+                    volume.ids = (f"{kind}.{place}",)
+                    disease.role = "context"
 
     def _combine(self, mentions: list[Mention]) -> None:
         """ "liver and its tumours": an organ with its own lesions is one target."""
@@ -129,7 +146,9 @@ class _Reading:
             if self._is_lesion(organ) or not self._is_lesion(lesion) or organ not in mentions or lesion not in mentions:
                 continue
             gap = self._items[left.last : right.first]
-            joined = len(gap) < 8 and not any(i.has("or", "not") or i.is_break for i in gap)
+            joined = len(gap) < 8 and not any(i.has("or", "not") or i.is_break or is_imaging(i) for i in gap)
+            if lesion is left and not any(i.has("and", "with") or i.mark in ("+", "&", "/") for i in gap):
+                continue
             if joined and self._vocabulary.site(lesion.id) in organ.ids:
                 organ.lesions += lesion.ids
                 organ.first, organ.last = min(organ.first, lesion.first), max(organ.last, lesion.last)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
 from medsegagent.language.mentions import Mention
+from medsegagent.language.sides import is_list
 from medsegagent.vocabulary import Vocabulary
 
 _COMMAS = frozenset(",、")
@@ -18,12 +19,25 @@ def assign_roles(items: Sequence[Item], mentions: Sequence[Mention], vocabulary:
     _excluded_before(items, mentions)
     for mention in mentions:
         if mention.role == "target":
-            if vocabulary.concept(mention.id).kind == "region":
+            if _is_background(items, mention):
+                mention.role = "context"
+            elif vocabulary.concept(mention.id).kind == "region":
                 mention.role = "context"
             else:
                 mention.weak = _names_the_image(items, mention)
-    _keep_lists_together(items, mentions)
+    _keep_lists_together(items, mentions, vocabulary)
     _contexts(items, mentions, vocabulary)
+    absorb_parts(items, mentions, vocabulary)
+    _generic_words(items, mentions)
+
+
+def _generic_words(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
+    """ "left clavicle ... segment the bone": a general noun stands for what was named."""
+    for mention in mentions:
+        item = items[mention.last - 1]
+        general = item.has("neutral", "thing") and not mention.adjective and not mention.side
+        if general and mention.role == "target" and any(m is not mention and m.role == "target" for m in mentions) and not _is_listed_before(items, mention):
+            mention.role = "context"
 
 
 def _walk(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
@@ -91,6 +105,12 @@ def _excluded_before(items: Sequence[Item], mentions: Sequence[Mention]) -> None
                 before[-1].role = "excluded"
 
 
+def _is_background(items: Sequence[Item], mention: Mention) -> bool:
+    """ "fatty liver patient", "aneurysm work-up": what the patient has, or why the image was taken."""
+    after = items[mention.last] if mention.last < len(items) else None
+    return after is not None and (after.has("patient") or after.word in ("patient", "patients", "pt", "case", "cases", "planned", "planning", "candidate"))
+
+
 def _names_the_image(items: Sequence[Item], mention: Mention) -> bool:
     """ "liver MRI", "MRI of the brain": it may only say what the image shows."""
     after = mention.last
@@ -108,17 +128,13 @@ def _is_after_imaging(items: Sequence[Item], mention: Mention) -> bool:
     return position >= 0 and is_imaging(items[position]) and not items[position].mark
 
 
-def _listed(gap: Sequence[Item]) -> bool:
-    return bool(gap) and len(gap) < 6 and all(
-        item.has("and", "or", "filler", "side", "all") or item.mark in (",", "/", "+", "&", "、") for item in gap
-    )
-
-
-def _keep_lists_together(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
+def _keep_lists_together(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
     """In "spleen and liver CT" both are wanted, not only the one that does not touch "CT"."""
     for left, right in zip(mentions, mentions[1:], strict=False):
-        if left.role == right.role == "target" and _listed(items[left.last : right.first]) and right.weak and not left.weak:
-            right.weak = False
+        gap = items[left.last : right.first]
+        if left.role == right.role == "target" and right.weak and not left.weak and is_list(gap):
+            by_and = any(item.has("and", "or") or item.mark in ("+", "&") for item in gap)
+            right.weak = not by_and and _shows(right, left, vocabulary)
     if any(m.role == "target" and not m.weak for m in mentions):
         for mention in mentions:
             if mention.weak and mention.role == "target":
@@ -126,6 +142,18 @@ def _keep_lists_together(items: Sequence[Item], mentions: Sequence[Mention]) -> 
     else:
         for mention in mentions:
             mention.weak = False
+
+
+_EXAMS = {
+    "skull": ("brain", "head_and_neck"), "pelvis_bones": ("pelvis",), "heart": ("heart",), "spine": ("spine",),
+    "hip_bone": ("pelvis",),
+}  # fmt: skip
+
+
+def _shows(image: Mention, target: Mention, vocabulary: Vocabulary) -> bool:
+    """Whether an image of the one ("skull CT", "heart MRI") is what one takes to see the other."""
+    near = vocabulary.concept(target.id).region in _EXAMS.get(image.id, ())
+    return near or any(vocabulary.contains(image.id, id_) for id_ in target.ids)
 
 
 def _contexts(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
@@ -137,25 +165,67 @@ def _contexts(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vo
         if before is None or before.ids == mention.ids:
             continue
         gap = items[before.last : mention.first]
-        linked = any(item.has("of", "in", "from_") for item in gap) and len(gap) < 6 and not any(item.has("and", "or", "not") or item.mark for item in gap)
+        pure = len(gap) < 6 and not any(item.has("and", "or", "not", "segment") or item.mark for item in gap)
         inside = any(vocabulary.contains(mention.id, id_) for id_ in before.ids)
-        if linked and (inside or _same_disease(before.id, mention.id, vocabulary)):
+        located = pure and (any(item.has("of") for item in gap) or (inside and any(item.has("in", "from_") for item in gap)))
+        if located:
             mention.role = "context"
-            before.side = before.side or mention.side
+            _take_side(items, mentions[:index], before, mention.side)
     _image_of_a_whole(items, mentions, vocabulary)
 
 
-def _same_disease(nodes: str, primary: str, vocabulary: Vocabulary) -> bool:
-    """ "nodal disease of a nasopharyngeal cancer"."""
-    return vocabulary.concept(nodes).kind == vocabulary.concept(primary).kind == "lesion"
+def _take_side(items: Sequence[Item], earlier: Sequence[Mention], mention: Mention, side: str) -> None:
+    """The side of a whole goes to its part, and to the list that the part ends."""
+    mention.side = mention.side or side
+    for left in reversed([m for m in earlier if m.last <= mention.first]):
+        if left.side or not side or not is_list(items[left.last : mention.first]):
+            return
+        left.side, mention = side, left
 
 
 def _image_of_a_whole(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
-    """ "MRI brain: hippocampus": after the modality, a whole of another target is the image's content."""
-    targets = [m for m in mentions if m.role == "target"]
-    for mention in targets:
-        if mention.first and is_imaging(items[mention.first - 1]) and not mention.side:
-            others = [m for m in targets if m is not mention and m.first > mention.first and not _listed(items[mention.last : m.first])]
-            others += [m for m in targets if m is not mention and m.first > mention.first and any(i.mark in (":", ",") for i in items[mention.last : m.first])]
-            if any(vocabulary.contains(mention.id, other.id) for other in others):
-                mention.role = "context"
+    """ "MRI brain: hippocampus", "SDH on CT brain", "glioma: core": wholes that head or end a request."""
+    for mention in [m for m in mentions if m.role == "target" and vocabulary.concept(m.id).kind != "region"]:
+        others = [m for m in mentions if m is not mention and m.role == "target" and _shows(mention, m, vocabulary)]
+        follows = mention.first > 0 and is_imaging(items[mention.first - 1])
+        precedes = mention.last < len(items) and is_imaging(items[mention.last])
+        heading = mention.last < len(items) and items[mention.last].mark == ":"
+        if follows or precedes:
+            others = [m for m in others if not _and_between(items, mention, m)]
+        elif heading:
+            others = [m for m in others if m.first > mention.first]
+        else:
+            others = [m for m in others if _explains(items, m, mention, vocabulary)]
+        after_image = follows and any(m.last < mention.first - 1 and m.role == "target" for m in mentions)
+        if others or (after_image and not _is_listed_before(items, mention)):
+            mention.role = "context"
+
+
+def _is_listed_before(items: Sequence[Item], mention: Mention) -> bool:
+    return any(item.has("and", "or") for item in items[max(0, mention.first - 3) : mention.first])
+
+
+def _and_between(items: Sequence[Item], one: Mention, other: Mention) -> bool:
+    left, right = sorted((one, other), key=lambda m: m.first)
+    gap = items[left.last : right.first]
+    return is_list(gap) and any(item.has("and", "or") or item.mark in ("+", "&") for item in gap)
+
+
+def _explains(items: Sequence[Item], part: Mention, whole: Mention, vocabulary: Vocabulary) -> bool:
+    """ "crystalline lens, both eyes", "a, b and c: the arch branches", "eye including the lens"."""
+    gap = items[part.last : whole.first] if part.first < whole.first else items[whole.last : part.first]
+    if part.first < whole.first:
+        return any(item.mark == ":" for item in gap) or (
+            whole.side == "both" and len(gap) < 3 and any(item.mark == "," for item in gap)
+        )
+    return False
+
+
+def absorb_parts(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
+    """ "eye including the lens": a part that is named as included in its whole adds nothing."""
+    for whole, part in zip(mentions, mentions[1:], strict=False):
+        gap = items[whole.last : part.first]
+        included = any(item.has("with") for item in gap) and not any(item.has("and", "not") for item in gap)
+        lesion = vocabulary.concept(part.id).kind == "lesion"
+        if included and not lesion and whole.role == part.role == "target" and vocabulary.contains(whole.id, part.id):
+            part.role = "context"

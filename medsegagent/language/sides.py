@@ -41,6 +41,8 @@ def attach_sides(items: Sequence[Item], mentions: list[Mention], vocabulary: Voc
         elif after:
             _give(after, run, extra, items)
     _distribute(items, mentions, vocabulary)
+    _trailing(items, mentions, runs, vocabulary)
+    _from_region(mentions, vocabulary)
     return sorted([*mentions, *extra], key=lambda mention: mention.first)
 
 
@@ -58,7 +60,8 @@ def _runs(items: Sequence[Item], mentions: Sequence[Mention]) -> list[_Run]:
             joint += 1
         if last < joint < len(items) and (other := _side_of(items, joint, mentions)):
             side, last = ("both" if other != side else side), joint + 1
-        runs.append(_Run(side, first, last))
+        if not _is_of_the_screen(items, last):
+            runs.append(_Run(side, first, last))
         position = last
     return runs
 
@@ -67,12 +70,27 @@ def _side_of(items: Sequence[Item], position: int, mentions: Sequence[Mention]) 
     item = items[position]
     if item.has("side"):
         return item.value("side")
-    if item.word in ("l", "r") and item.capital and not item.meanings:
+    if item.word in ("l", "r") and not item.meanings and (item.capital or _stands_alone(items, position)):
         following = items[position + 1] if position + 1 < len(items) else None
         numbered = following is not None and following.number is not None and following.start == item.end
         apostrophe = following is not None and following.mark == "'"
         return "" if numbered or apostrophe else {"l": "left", "r": "right"}[item.word]
     return ""
+
+
+def _stands_alone(items: Sequence[Item], position: int) -> bool:
+    """ "lung l.", "rib 2 l": a small letter is a side only right after a structure and before a stop."""
+    before = items[position - 1] if position else None
+    after = items[position + 1] if position + 1 < len(items) else None
+    return before is not None and (bool(before.meanings) or before.number is not None) and (
+        after is None or bool(after.mark) or after.has("modality")
+    )
+
+
+def _is_of_the_screen(items: Sequence[Item], position: int) -> bool:
+    """ "on the right of the screen" is not the patient's right."""
+    following = items[position : position + 3]
+    return any(item.has("of") for item in following) and any(item.word in ("screen", "image", "monitor", "picture") for item in following)
 
 
 def _is_postposed(runs: Sequence[_Run], mentions: Sequence[Mention]) -> bool:
@@ -85,7 +103,7 @@ def _before(items: Sequence[Item], run: _Run, mentions: Sequence[Mention]) -> Me
     if found is None:
         return None
     gap = items[found.last : run.first]
-    fits = len(gap) < 6 and all(i.has("filler", "in", "neutral", "and", "of", "but", "segment", "thing") or i.mark in (",", "(", "-", ":", "、") for i in gap)
+    fits = len(gap) < 6 and all(i.has("filler", "in", "neutral", "and", "of", "but", "segment", "thing") or i.mark in (",", "(", "-", ":", "、", "_", ".") and not _ends_sentence(i, items) for i in gap)
     return found if fits else None
 
 
@@ -94,12 +112,20 @@ def _after(items: Sequence[Item], run: _Run, mentions: Sequence[Mention]) -> Men
     if found is None:
         return None
     gap = items[run.last : found.first]
-    fits = len(gap) < 5 and all(i.has("filler", "num", "ord", "all", "of", "neutral", "first_n", "last") or i.number is not None or i.mark in ("-", "'") for i in gap)
+    fits = len(gap) < 5 and all(i.has("filler", "num", "ord", "all", "of", "neutral", "first_n", "last") or i.number is not None or i.mark in ("-", "'", ")", "_") for i in gap)
     return found if fits and not any(i.has("segment") and not i.has("filler") for i in gap) else None
 
 
+def _ends_sentence(mark: Item, items: Sequence[Item]) -> bool:
+    """A full stop before a capital; "r." and "4." only end an abbreviation."""
+    if not mark.is_break:
+        return False
+    index = items.index(mark)
+    return mark.mark != "." or index == 0 or len(items[index - 1].word) > 1
+
+
 def _touches(items: Sequence[Item], before: Mention, run: _Run) -> bool:
-    return all(item.has("filler", "in") or item.mark in ("(", "-") for item in items[before.last : run.first])
+    return all(item.has("filler", "in") or item.mark in ("(", "-", "_") for item in items[before.last : run.first])
 
 
 def _prefers_before(items: Sequence[Item], run: _Run, before: Mention) -> bool:
@@ -125,3 +151,33 @@ def _distribute(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: 
         singular = not items[right.last - 1].word.endswith("s")
         if joined and preposed and singular and not right.side and vocabulary.concept(right.id).paired and vocabulary.concept(left.id).paired:
             right.side = left.side
+
+
+def _trailing(items: Sequence[Item], mentions: Sequence[Mention], runs: Sequence[_Run], vocabulary: Vocabulary) -> None:
+    """ "middle ear, mastoid and TMJ on the right": a side at the end of a list holds for the whole list."""
+    for run in runs:
+        on_the = [item.word for item in items[max(0, run.first - 2) : run.first]]
+        index = next((i for i, m in enumerate(mentions) if m.first <= run.first < m.last), None)
+        if index is None or not ({"on", "of"} & set(on_the)):
+            continue
+        while index > 0 and not mentions[index - 1].side and is_list(items[mentions[index - 1].last : mentions[index].first]):
+            index -= 1
+            if vocabulary.concept(mentions[index].id).paired:
+                mentions[index].side = run.side
+
+
+def _from_region(mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
+    """ "sartorius, left leg": the region's side is the structure's, where no structure has one of its own."""
+    regions = [m for m in mentions if m.side and vocabulary.concept(m.id).kind == "region"]
+    others = [m for m in mentions if vocabulary.concept(m.id).kind != "region"]
+    if len(regions) == 1 and not any(m.side for m in others):
+        for mention in others:
+            if vocabulary.concept(mention.id).paired:
+                mention.side = regions[0].side
+
+
+def is_list(gap: Sequence[Item]) -> bool:
+    """Whether these items only join the members of a list."""
+    return 0 < len(gap) < 6 and all(
+        item.has("and", "or", "filler", "side", "all") or item.mark in (",", "/", "+", "&", "、", "-") for item in gap
+    )

@@ -12,42 +12,43 @@ _LINKS = ("", "n", "en", "s", "es", "er", "e")
 
 
 @lru_cache(maxsize=8192)
-def _correction(word: str, vocabulary: Vocabulary) -> str:
-    """The known stem that a word was meant to be; empty if none is near enough or several are."""
+def corrections(word: str, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """The known stems that a word may have been meant to be, likeliest first; empty if none is near enough."""
     from rapidfuzz import process  # only when a word is unknown
     from rapidfuzz.distance import OSA
 
-    allowed = 0 if len(word) < 4 else 1 if len(word) < 8 else 2
-    if not allowed or word in vocabulary.everyday:
-        return ""
-    near = process.extract(word, vocabulary.stems, scorer=OSA.distance, score_cutoff=allowed, limit=6)
-    near = [hit for hit in near if _plausible(word, hit[0], hit[1])]
-    if not near:
-        return ""
-    best = min(hit[1] for hit in near)
-    names = [hit[0] for hit in near if hit[1] == best]
-    same_start = [name for name in names if name[0] == word[0]]
-    return (same_start or names)[0] if len(same_start or names) == 1 else _likeliest(word, same_start or names)
+    if len(word) < 4 or word in vocabulary.everyday:
+        return ()
+    near = process.extract(word, vocabulary.stems, scorer=OSA.distance, score_cutoff=2, limit=40)
+    likely = [(name, int(distance)) for name, distance, _ in near if _plausible(word, name, int(distance))]
+    return tuple(name for name, _ in sorted(likely, key=lambda hit: (hit[1], _unlike(word, hit[0]), hit[0]))[:6])
 
 
-def _plausible(word: str, known: str, distance: float) -> bool:
-    """Short words must keep their letters: only a swap or a doubled or missing letter is believed there."""
-    if len(known) < 4 or (len(word) < 5 and sorted(set(word)) != sorted(set(known))):
+def _plausible(word: str, known: str, distance: int) -> bool:
+    """Short words must keep their consonants; the first letter is hardly ever wrong."""
+    if min(len(word), len(known)) < 3 or (word[0] != known[0] and (distance > 1 or len(word) < 6)):
         return False
-    return word[0] == known[0] or (distance == 1 and len(word) > 4)
+    if distance == 1:
+        return len(word) > 4 or sorted(set(word)) == sorted(set(known)) or (len(known) == 5 and len(word) == 4)
+    return len(word) > 7 or (len(word) > 4 and _skeleton(word) == _skeleton(known))
 
 
-def _likeliest(word: str, names: list[str]) -> str:
-    swapped = [name for name in names if sorted(name) == sorted(word)]
-    doubled = [name for name in names if sorted(set(name)) == sorted(set(word))]
-    ranked = swapped or doubled or names
-    return min(ranked, key=lambda name: (abs(len(name) - len(word)), name))
+def _unlike(word: str, known: str) -> int:
+    """0 for swapped letters, 1 for a doubled or missing one, 2 for the same consonants, 3 otherwise."""
+    if sorted(word) == sorted(known):
+        return 0
+    if sorted(set(word)) == sorted(set(known)):
+        return 1
+    return 2 if _skeleton(word) == _skeleton(known) else 3
 
 
-def corrected(token: Token, vocabulary: Vocabulary) -> Token:
-    """The token with its spelling repaired, or as it was."""
-    better = _correction(token.stem, vocabulary)
-    return replace(token, stem=better) if better else token
+def _skeleton(word: str) -> str:
+    """Consonants without doubles."""
+    out = ""
+    for letter in word:
+        if letter not in "aeiouy" and not out.endswith(letter):
+            out += letter
+    return out
 
 
 def split_compound(token: Token, vocabulary: Vocabulary) -> list[Token]:

@@ -94,7 +94,7 @@ def _split(value: Any) -> list[str]:
 
 def _add_terms(id_: str, entry: dict[str, Any], table: Table) -> None:
     terms = table["terms"]
-    if "." not in id_:
+    if "." not in id_ and "number" not in entry:
         _add(terms, str(entry.get("name") or id_.replace("_", " ")), f"n:{id_}")
     for key in (*LANGUAGES, "left", "right"):
         side = f"@{key}" if key in ("left", "right") else ""

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import NamedTuple
 
-from medsegagent.vocabulary.text import Token
+from medsegagent.vocabulary.text import ARTICLES, Token
 from medsegagent.vocabulary.vocabulary import Meaning, Vocabulary
 
-ARTICLES = frozenset("the a an le les un une der die das den dem ein eine el los las lo".split())
-_JOINERS = frozenset("-_/&.·・")
+_JOINERS = frozenset("-_/&.·・()")
 _LONGEST = 12
 
 

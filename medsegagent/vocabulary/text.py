@@ -123,8 +123,8 @@ def fold(text: str) -> tuple[str, list[int] | None]:
     for index, char in enumerate(text):
         if char == _UMLAUT and out and out[-1] in "aou":
             piece = "e"
-        elif unicodedata.combining(char) and char not in "\u3099\u309a":
-            continue
+        elif (unicodedata.combining(char) and char not in "\u3099\u309a") or unicodedata.category(char) == "Cf":
+            continue  # loose accents, soft hyphens, zero-width marks
         else:
             piece = _fold_char(char)
         out.extend(piece)
@@ -166,6 +166,10 @@ def _tokens(text: str) -> Iterator[Token]:
             yield Token(mark, start, end, "mark", mark)
 
 
+ARTICLES = frozenset("the a an le les un une der die das den dem ein eine el los las lo".split())
+
+
 def term_key(text: str) -> str:
-    """The look-up key of a term: its stems, without marks, joined by spaces."""
-    return " ".join(token.stem for token in tokenize(text) if token.kind != "mark")
+    """The look-up key of a term: its stems, without marks and inner articles, joined by spaces."""
+    stems = [token.stem for token in tokenize(text) if token.kind != "mark"]
+    return " ".join(stem for index, stem in enumerate(stems) if not index or stem not in ARTICLES)

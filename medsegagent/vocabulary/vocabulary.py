@@ -182,7 +182,7 @@ class Vocabulary:
 
     def contains(self, outer: str, inner: str) -> bool:
         """Whether `inner` lies in `outer` by anatomy: a part, a member, or a lesion of it (or the same concept)."""
-        return outer in self.wholes(inner)
+        return inner in self and outer in self.wholes(inner)
 
     # ---- terms
 
