@@ -60,11 +60,12 @@ def _read_label_map(path: Path) -> Segments:
     if values[0] < 0 or not np.array_equal(values, np.rint(values)) or len(values) > _MOST_LABELS + 1:
         what = f"values from {values[0]:g} to {values[-1]:g}, {len(values)} different: this is an image, no label map"
         raise ImageError(what, _NOT_A_SEGMENTATION, str(path))
-    names = _names_beside(path) or _names_within(path)
-    masks = {int(value): volume.array == value for value in values if value > 0}
-    return _segments(
-        volume.grid, [(value, names.get(value, f"label {value}"), mask, None) for value, mask in masks.items()]
-    )
+    beside = _names_beside(path)
+    names = beside or _names_within(path)
+    # A sidecar lists what was looked for, so a value that does not occur is an empty mask.
+    present = sorted({int(value) for value in values if value > 0} | set(beside))
+    found = [(value, names.get(value, f"label {value}"), volume.array == value, None) for value in present]
+    return _segments(volume.grid, found)
 
 
 def _with_targets(segments: Segments, folder: Path) -> Segments:
