@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,12 +12,23 @@ from numpy.typing import NDArray
 from medsegagent.errors import ImageError, ModelError
 from medsegagent.images.volume import Volume
 from medsegagent.inference.export import export_labels, is_finite
+from medsegagent.inference.memory import Placement, estimate, fallbacks, free_memory, place
 from medsegagent.inference.network import TrainedNetwork
 from medsegagent.inference.orientation import AS_STORED, to_ras
 from medsegagent.inference.preprocess import preprocess
 from medsegagent.inference.sliding_window import Tick, predict_logits
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 _DEFAULT_STEP = 0.5
+
+
+class LabelMap(NamedTuple):
+    """The network's own label values, uint8 or uint16, `(Z, Y, X)`; and notes on how memory was found for them."""
+
+    labels: NDArray[np.unsignedinteger]
+    notes: tuple[str, ...]
 
 
 def segment_volumes(
@@ -28,7 +41,7 @@ def segment_volumes(
     tile_step: float | None = None,
     wanted: Collection[int] | None = None,
     tick: Tick | None = None,
-) -> NDArray[np.unsignedinteger]:
+) -> LabelMap:
     """Preprocess, predict, and bring the labels back to the images' own grid.
 
     Args:
@@ -42,11 +55,11 @@ def segment_volumes(
         tick: Told of each tile.
 
     Returns:
-        The network's own label values, uint8 or uint16, `(Z, Y, X)`.
+        The label map, and what the user should know of how it came to be.
 
     Raises:
         ImageError: If the image is empty for this network.
-        ModelError: If the network's answer is not finite.
+        ModelError: If the network's answer is not finite, or there is no memory for it.
     """
     import torch
 
@@ -61,8 +74,28 @@ def segment_volumes(
     spacing = [abs(float(mm)) for mm in turn.spacing(volumes[0].grid.spacing[::-1])]
     data, properties = preprocess(images, spacing, trained)
     del images
-    step = _DEFAULT_STEP if tile_step is None else tile_step
-    logits = predict_logits(trained, torch.from_numpy(data), device, tile_step=step, mirror=mirror, tick=tick)
+    need = estimate(trained, data.shape[1:], volumes[0].array.size)
+    free = free_memory(device)
+    logits, note = _predict(
+        trained,
+        torch.from_numpy(data),
+        fallbacks(place(need, free, device), need, free),
+        tile_step=_DEFAULT_STEP if tile_step is None else tile_step,
+        mirror=mirror,
+        tick=tick,
+    )
     if not is_finite(logits):
         raise ModelError("the network's answer holds NaN or infinity", "Its weights are damaged; install it again.")
-    return turn.undo(export_labels(logits, trained, properties, wanted))
+    labels = turn.undo(export_labels(logits, trained, properties, wanted))
+    return LabelMap(labels, (note,) if note else ())
+
+
+def _predict(trained: TrainedNetwork, data: Tensor, placements: Sequence[Placement], **how: Any) -> tuple[Tensor, str]:
+    """Logits from the first placement that has room, and why it was not the usual one."""
+    import torch
+
+    for placement in placements[:-1]:
+        with suppress(torch.OutOfMemoryError):
+            return predict_logits(trained, data, placement, **how), placement.reason
+        torch.cuda.empty_cache()
+    return predict_logits(trained, data, placements[-1], **how), placements[-1].reason

@@ -22,6 +22,7 @@ class Prediction:
         sides: For an unsided paired target that this model splits: target id -> uint8 `(Z, Y, X)`, 0 neither,
             1 the patient's left, 2 the patient's right.
         seconds: Wall time.
+        notes: What the user should know of how the model was run, e.g. where its logits were kept and why.
     """
 
     model: str
@@ -31,6 +32,7 @@ class Prediction:
     masks: Mapping[str, NDArray[np.bool_]]
     sides: Mapping[str, NDArray[np.uint8]]
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from medsegagent.errors import MedSegAgentError
 from medsegagent.images.volume import Volume
 from medsegagent.inference.label_map import segment_volumes
-from medsegagent.inference.network import load_network
-from medsegagent.inference.plan import PartValues, Plan, PlannedModel
+from medsegagent.inference.network import TrainedNetwork, load_network
+from medsegagent.inference.plan import InstalledPart, PartValues, Plan, PlannedModel
 from medsegagent.inference.prediction import Failure, Prediction
+from medsegagent.inference.warm import WarmNetworks
 
 Progress = Callable[[str, int, int], None]
 """Told model id, tiles done, tiles in all."""
@@ -23,20 +24,24 @@ LabelMaps = Mapping[int, NDArray[np.unsignedinteger]]
 """Part index -> that network's label map."""
 
 
-def predict(plan: Plan, volumes: Sequence[Volume], progress: Progress | None = None) -> Iterator[Prediction | Failure]:
+def predict(
+    plan: Plan, volumes: Sequence[Volume], progress: Progress | None = None, networks: WarmNetworks | None = None
+) -> Iterator[Prediction | Failure]:
     """Run the planned models, best rank first. One that fails never stops the others.
 
     Args:
         plan: What to run.
         volumes: The images that the plan was made for.
         progress: Told of each tile.
+        networks: Where networks are kept for the next case; None: they are not kept.
 
     Yields:
         Per model its masks on the first volume's grid, or why there are none.
     """
+    load = networks.get if networks else load_network
     for planned in plan.models:
         try:
-            yield _predict_one(planned, volumes, plan.device, progress)
+            yield _predict_one(planned, volumes, plan.device, progress, load)
         except MedSegAgentError as error:
             yield Failure(planned.model.id, planned.model.card, str(error))
         except MemoryError:
@@ -47,7 +52,11 @@ def predict(plan: Plan, volumes: Sequence[Volume], progress: Progress | None = N
 
 
 def _predict_one(
-    planned: PlannedModel, volumes: Sequence[Volume], device: str, progress: Progress | None
+    planned: PlannedModel,
+    volumes: Sequence[Volume],
+    device: str,
+    progress: Progress | None,
+    load: Callable[[InstalledPart], TrainedNetwork],
 ) -> Prediction:
     started = time.perf_counter()
     model = planned.model
@@ -55,6 +64,7 @@ def _predict_one(
     uses = [use for target in planned.targets for use in (*target.whole, *target.left, *target.right)]
     needed = sorted({use.part for use in uses})
     maps: dict[int, NDArray[np.unsignedinteger]] = {}
+    notes: list[str] = []
     for count, index in enumerate(needed):
 
         def tick(done: int, total: int, before: int = count) -> None:
@@ -62,8 +72,8 @@ def _predict_one(
                 # Parts have much the same number of tiles; the total is corrected as they come.
                 progress(model.id, before * total + done, len(needed) * total)
 
-        maps[index] = segment_volumes(
-            load_network(model.parts[index]),
+        segmented = segment_volumes(
+            load(model.parts[index]),
             inputs,
             device,
             reorient=model.reorient == "RAS",
@@ -72,6 +82,8 @@ def _predict_one(
             wanted={value for use in uses if use.part == index for value in use.values},
             tick=tick,
         )
+        maps[index] = segmented.labels
+        notes += segmented.notes
     masks = {target.target: _mask(maps, target.whole) for target in planned.targets}
     sides = {
         target.target: _sides(_mask(maps, target.left), _mask(maps, target.right))
@@ -79,7 +91,7 @@ def _predict_one(
         if target.left and target.right
     }
     seconds = time.perf_counter() - started
-    return Prediction(model.id, model.card, planned.weight, planned.rank, masks, sides, seconds)
+    return Prediction(model.id, model.card, planned.weight, planned.rank, masks, sides, seconds, tuple(notes))
 
 
 def _mask(maps: LabelMaps, uses: Sequence[PartValues]) -> NDArray[np.bool_]:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+from medsegagent.inference.memory import Placement, zeros
 from medsegagent.inference.network import TrainedNetwork
 
 if TYPE_CHECKING:
@@ -17,14 +18,20 @@ Tick = Callable[[int, int], None]
 
 
 def predict_logits(
-    trained: TrainedNetwork, data: Tensor, device: str, *, tile_step: float, mirror: bool, tick: Tick | None = None
+    trained: TrainedNetwork,
+    data: Tensor,
+    placement: Placement,
+    *,
+    tile_step: float,
+    mirror: bool,
+    tick: Tick | None = None,
 ) -> Tensor:
     """Run the network over a preprocessed volume, the mean over the folds.
 
     Args:
         trained: The network.
-        data: `(C, Z, Y, X)`, float32, on the network's grid.
-        device: Where the network computes.
+        data: `(C, Z, Y, X)`, float32, on the network's grid, on the CPU.
+        placement: Where the network computes and where the logits are added up.
         tile_step: Step as a fraction of the patch.
         mirror: Whether to average over mirrored patches, along the axes that the checkpoint allows.
         tick: Told of each tile.
@@ -45,12 +52,13 @@ def predict_logits(
         if tick:
             tick(next(done), len(tiles) * len(trained.folds))
 
+    on_cuda = placement.compute.startswith("cuda")
     total: Tensor | None = None
-    with torch.inference_mode(), torch.autocast("cuda") if device.startswith("cuda") else nullcontext():
+    with torch.inference_mode(), torch.autocast("cuda") if on_cuda else nullcontext():
         for weights in trained.folds:
             trained.network.load_state_dict(weights)
-            trained.network.to(device)
-            logits = _accumulate(trained, padded, tiles, device, axes, step)[(slice(None), *inside[1:])].cpu()
+            trained.network.to(placement.compute)
+            logits = _accumulate(trained, padded, tiles, placement, axes, step)[(slice(None), *inside[1:])].cpu()
             total = logits if total is None else total.add_(logits)
         assert total is not None  # a model has at least one fold
         return total.div_(len(trained.folds)) if len(trained.folds) > 1 else total
@@ -60,34 +68,31 @@ def _accumulate(
     trained: TrainedNetwork,
     padded: Tensor,
     tiles: list[tuple[slice | int, ...]],
-    device: str,
+    placement: Placement,
     axes: tuple[int, ...],
     step: Callable[[], None],
 ) -> Tensor:
     import torch
     from nnunetv2.inference.sliding_window_prediction import compute_gaussian
 
-    # Logits stay on a CUDA device, as nnU-Net does; other devices give them back tile by tile.
-    keep_on = torch.device(device if device.startswith("cuda") else "cpu")
-    classes = trained.label_manager.num_segmentation_heads
+    logits = zeros((trained.label_manager.num_segmentation_heads, *padded.shape[1:]), placement)
     gaussian = compute_gaussian(
-        tuple(trained.configuration.patch_size), sigma_scale=1.0 / 8, value_scaling_factor=10, device=keep_on
+        tuple(trained.configuration.patch_size), sigma_scale=1.0 / 8, value_scaling_factor=10, device=logits.device
     )
-    weights = gaussian.float()
-    data = padded.to(keep_on)
-    logits = torch.zeros((classes, *data.shape[1:]), dtype=torch.half, device=keep_on)
-    weight = torch.zeros(data.shape[1:], dtype=torch.half, device=keep_on)
+    single = gaussian.float()
+    data = padded.to(logits.device)
+    weight = torch.zeros(data.shape[1:], dtype=torch.half, device=logits.device)
     for tile in tiles:
         where = (slice(None), *tile)
-        patch = torch.clone(data[where][None], memory_format=torch.contiguous_format).to(device)
-        prediction = _mirrored(trained.network, patch, axes)[0].to(keep_on)
-        if keep_on.type == "cpu":
-            # The same sums as in one piece; torch adds half to single precision slowly where they differ in type.
-            for total, one in zip(logits[where], prediction, strict=True):
-                total.copy_(one.mul_(weights).add_(total))
-        else:
+        patch = torch.clone(data[where][None], memory_format=torch.contiguous_format).to(placement.compute)
+        prediction = _mirrored(trained.network, patch, axes)[0].to(logits.device)
+        if placement.logits == "gpu":
             prediction *= gaussian
             logits[where] += prediction
+        else:
+            # The same sums as in one piece; torch adds half to single precision slowly where they differ in type.
+            for total, one in zip(logits[where], prediction, strict=True):
+                total.copy_(one.mul_(single).add_(total))
         weight[tile] += gaussian
         step()
     return torch.div(logits, weight, out=logits)

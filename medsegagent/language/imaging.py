@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from medsegagent.errors import UsageError
 from medsegagent.language.items import Item, read_items, span_of
@@ -35,7 +36,7 @@ def read_modality(instruction: str, items: Sequence[Item], sequences: Sequence[I
             values = [f"MR/{item.value('sequence_or_level')}"]
         if item.has("french_ct") and _is_french(items):
             values = ["CT"]
-        if not values or (item.meanings and not _is_only_modality(items, item)) or _is_denied(items, position):
+        if not values or item.meanings or _is_denied(items, position):
             continue
         used.append(item)
         for value in values:
@@ -79,9 +80,12 @@ def _is_denied(items: Sequence[Item], position: int) -> bool:
     return False
 
 
-def _is_only_modality(items: Sequence[Item], item: Item) -> bool:
+def settle_homonyms(items: list[Item]) -> list[Item]:
     """ "TC" is Spanish for CT, unless another modality is named: then it is the tumour core."""
-    return item.has("modality") and not any(other is not item and other.has("modality", "sequence_or_level") for other in items)
+    named = [item for item in items if item.has("modality", "sequence_or_level")]
+    return [
+        replace(item, meanings=()) if item.meanings and item.has("modality") and named == [item] else item for item in items
+    ]
 
 
 def _is_french(items: Sequence[Item]) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from medsegagent.errors import UsageError
 from medsegagent.language.composing import Composer
 from medsegagent.language.describing import best_description, described_span
-from medsegagent.language.imaging import is_imaging, read_modality
+from medsegagent.language.imaging import is_imaging, read_modality, settle_homonyms
 from medsegagent.language.intent import find_intent, gives_orders
 from medsegagent.language.items import Item, read_items, span_of
 from medsegagent.language.mentions import Mention, find_mentions
@@ -52,7 +52,7 @@ class _Reading:
     def __init__(self, instruction: str, vocabulary: Vocabulary) -> None:
         self._instruction = instruction
         self._vocabulary = vocabulary
-        self._items = read_items(instruction, vocabulary)
+        self._items = settle_homonyms(read_items(instruction, vocabulary))
 
     def request(self) -> Request:
         items, vocabulary = self._items, self._vocabulary

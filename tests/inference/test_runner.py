@@ -19,7 +19,7 @@ from medsegagent.inference.runner import predict
 
 def label_map(folder: Path) -> np.ndarray:
     part = InstalledPart(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={})
-    return segment_volumes(load_network(part), [make_volume()], "cpu")
+    return segment_volumes(load_network(part), [make_volume()], "cpu").labels
 
 
 def test_masks_and_sides_are_the_label_maps_values_united_over_the_parts(tmp_path: Path) -> None:

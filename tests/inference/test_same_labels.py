@@ -36,7 +36,7 @@ def nnunet_command(folder: Path, volumes: Sequence[Volume], work: Path, *options
 
 def ours(folder: Path, volumes: Sequence[Volume], folds: tuple[int, ...] = (0,), **options: Any) -> np.ndarray:
     part = InstalledPart(folder=folder, folds=folds, checkpoint="checkpoint_final.pth", labels={})
-    return segment_volumes(load_network(part), volumes, "cpu", **options)
+    return segment_volumes(load_network(part), volumes, "cpu", **options).labels
 
 
 def as_read_back(volume: Volume, work: Path) -> Volume:

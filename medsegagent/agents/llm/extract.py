@@ -19,17 +19,22 @@ _WRAPPERS = ("arguments", "parameters", "answer", "final_answer", "result", "out
 def find_answer(text: str, schema: type[BaseModel]) -> str | None:
     """The last JSON value in the text that fits the schema, as JSON; None if there is none.
 
-    The last one, because models quote the template, or a first thought, before they answer.
+    The last one, because models quote the template, or a first thought, before they answer. Where the schema has a
+    single field, a bare list may stand for it if nothing better is there.
     """
-    found = None
+    found = bare = None
     for value in _values(_THOUGHT.sub(" ", text[:_LONGEST])):
-        for candidate in _unwrapped(value, schema):
-            try:
-                found = schema.model_validate(candidate).model_dump_json()
-            except ValidationError:
-                continue
-            break
-    return found
+        found = next((fit for item in _unwrapped(value) if (fit := _fitting(item, schema))), found)
+        if isinstance(value, list) and len(schema.model_fields) == 1 and not issubclass(schema, RootModel):
+            bare = _fitting({next(iter(schema.model_fields)): value}, schema) or bare
+    return found or bare
+
+
+def _fitting(value: Any, schema: type[BaseModel]) -> str | None:
+    try:
+        return schema.model_validate(value).model_dump_json()
+    except ValidationError:
+        return None
 
 
 def _values(text: str) -> Iterator[Any]:
@@ -47,17 +52,16 @@ def _values(text: str) -> Iterator[Any]:
         yield value
 
 
-def _unwrapped(value: Any, schema: type[BaseModel], depth: int = 3) -> Iterator[Any]:
+def _unwrapped(value: Any, depth: int = 3) -> Iterator[Any]:
     yield value
-    if isinstance(value, list) and len(schema.model_fields) == 1 and not issubclass(schema, RootModel):
-        yield {next(iter(schema.model_fields)): value}
-    if isinstance(value, dict) and depth:
-        for key in _WRAPPERS:
-            inner = value.get(key)
-            if isinstance(inner, str):
-                try:
-                    inner = json.loads(inner)
-                except (ValueError, RecursionError):
-                    continue
-            if isinstance(inner, dict | list):
-                yield from _unwrapped(inner, schema, depth - 1)
+    if not isinstance(value, dict) or not depth:
+        return
+    for key in _WRAPPERS:
+        inner = value.get(key)
+        if isinstance(inner, str):
+            try:
+                inner = json.loads(inner)
+            except (ValueError, RecursionError):
+                continue
+        if isinstance(inner, dict | list):
+            yield from _unwrapped(inner, depth - 1)

@@ -1,0 +1,5 @@
+"""`python -m medsegagent`."""
+
+from medsegagent.cli import main
+
+main()

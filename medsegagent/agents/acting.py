@@ -1,0 +1,171 @@
+"""The agents that act: Executor (models and votes) and Reporter (figures, pictures, one honest paragraph)."""
+
+from __future__ import annotations
+
+import time
+from statistics import fmean
+
+from medsegagent.agents.base import TypedAgent
+from medsegagent.agents.messages import (
+    CardsUnusable,
+    Executed,
+    Planned,
+    Refused,
+    Reported,
+    Selected,
+    StructureResult,
+)
+from medsegagent.agents.workspace import Workspace
+from medsegagent.errors import ExitCode
+from medsegagent.fusion.segmentation import Segmentation, Structure
+from medsegagent.fusion.vote import fuse
+from medsegagent.inference.plan import Plan, Skipped
+from medsegagent.inference.planning import plan, refusal
+from medsegagent.inference.prediction import Failure
+from medsegagent.inference.runner import predict
+from medsegagent.matching.selection import Selection
+from medsegagent.reporting.results import paragraph, write_results
+
+
+class ExecutorAgent(TypedAgent):
+    """Selection -> Plan -> Predictions -> Segmentation.
+
+    What cannot run goes back to the LabelMatcher, which answers with what is left; predictions made so far are kept.
+    """
+
+    hears = (Selected,)
+    says = (Executed, CardsUnusable, Planned)
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__("Executor", "Runs the models of the selected cards and fuses their answers.")
+        self._workspace = workspace
+
+    def answer(self, heard: Selected) -> Executed | CardsUnusable | Planned | Refused:
+        """Plan; send back what is unusable; run what has not run yet; fuse."""
+        workspace = self._workspace
+        todo = plan(
+            heard.selection,
+            workspace.store,
+            workspace.volumes,
+            workspace.options.device,
+            without=frozenset(workspace.failed),
+            choice=workspace.options.choice,
+        )
+        if not todo.models:
+            return self._nothing_to_run(todo, heard.selection)
+        if workspace.options.dry_run:
+            return Planned(selection=heard.selection, plan=todo)
+        if gone := self._cards_without_models(todo, heard.selection):
+            return CardsUnusable(skipped=gone)
+        if broken := self._run(todo):
+            return CardsUnusable(skipped=broken)
+        return self._fuse(heard.selection, todo)
+
+    def _nothing_to_run(self, todo: Plan, selection: Selection) -> Refused:
+        if failed := self._workspace.failed:
+            reasons = " ".join(f"{model}: {item.reason}" for model, item in failed.items())
+            remedy = "Repair or reinstall them; `medsegagent doctor` lists what is installed."
+            return Refused(exit_code=ExitCode.ALL_FAILED, what=f"Every planned model failed. {reasons}", remedy=remedy)
+        error = refusal(todo, selection, self._workspace.library)
+        return Refused(exit_code=error.exit_code, what=error.what, remedy=error.remedy)
+
+    def _cards_without_models(self, todo: Plan, selection: Selection) -> tuple[Skipped, ...]:
+        running = {item.model.card for item in todo.models}
+        reasons = {item.card: item.reason for item in todo.skipped}
+        reasons |= {item.card: f"its model failed: {item.reason}" for item in self._workspace.failed.values()}
+        return tuple(
+            Skipped(card=card.card, reason=reasons.get(card.card, "no usable model"))
+            for card in selection.cards
+            if card.card not in running
+        )
+
+    def _run(self, todo: Plan) -> tuple[Skipped, ...]:
+        """Run what has no prediction yet; return the failures."""
+        workspace = self._workspace
+        fresh = tuple(item for item in todo.models if item.model.id not in workspace.predictions)
+        broken = []
+        started = time.perf_counter()
+        for outcome in predict(todo.model_copy(update={"models": fresh}), workspace.volumes, workspace.progress):
+            if isinstance(outcome, Failure):
+                failure = Skipped(card=outcome.card, model=outcome.model, reason=outcome.reason)
+                workspace.failed[outcome.model] = failure
+                broken.append(failure)
+            else:
+                workspace.predictions[outcome.model] = outcome
+        workspace.add_seconds("inference", time.perf_counter() - started)
+        return tuple(broken)
+
+    def _fuse(self, selection: Selection, done: Plan) -> Executed:
+        workspace = self._workspace
+        started = time.perf_counter()
+        predictions = [workspace.predictions[item.model.id] for item in done.models]
+        covered = {target for prediction in predictions for target in prediction.masks}
+        targets = [target for target in selection.request.targets if target.id in covered]
+        segmentation = fuse(predictions, targets, workspace.volumes[0].grid, workspace.vocabulary.contains)
+        workspace.segmentation = segmentation
+        workspace.add_seconds("fusion", time.perf_counter() - started)
+        voxel_ml = segmentation.grid.voxel_ml
+        return Executed(
+            selection=selection,
+            plan=done,
+            structures=tuple(_result(structure, voxel_ml) for structure in segmentation.structures),
+            failed=tuple(workspace.failed.values()),
+            warnings=self._warnings(selection, segmentation, covered),
+            seconds=dict(workspace.seconds),
+        )
+
+    def _warnings(self, selection: Selection, segmentation: Segmentation, covered: set[str]) -> tuple[str, ...]:
+        warnings = [f"{item.model} failed: {item.reason}" for item in self._workspace.failed.values()]
+        warnings += [
+            f"{target.name}: not segmented, no model that ran gives it."
+            for target in selection.request.targets
+            if target.id not in covered
+        ]
+        warnings += [
+            f"{structure.name}: not found by {ballot.model}."
+            for structure in segmentation.structures
+            for ballot in structure.ballots
+            if ballot.voxels == 0
+        ]
+        warnings += [warning for volume in self._workspace.volumes for warning in volume.warnings]
+        return (*warnings, *segmentation.warnings)
+
+
+class ReporterAgent(TypedAgent):
+    """Writes the run folder's files and says in one paragraph what was and was not done."""
+
+    hears = (Executed,)
+    says = (Reported,)
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__("Reporter", "Writes masks, figures and pictures, and one honest paragraph.")
+        self._workspace = workspace
+
+    def answer(self, heard: Executed) -> Reported:
+        """Write everything below the workspace's folder."""
+        workspace = self._workspace
+        assert workspace.segmentation is not None  # Executed is said after fusion
+        predictions = [workspace.predictions[item.model.id] for item in heard.plan.models]
+        files = write_results(
+            workspace.folder,
+            workspace.segmentation,
+            workspace.volumes,
+            predictions,
+            instruction=heard.selection.request.instruction,
+            separate=workspace.options.separate,
+            keep_predictions=workspace.options.keep_predictions,
+        )
+        return Reported(paragraph=paragraph(workspace.segmentation, heard.warnings), files=files)
+
+
+def _result(structure: Structure, voxel_ml: float) -> StructureResult:
+    voxels = int(structure.mask.sum())
+    dice = [value for value in structure.pairwise_dice.values() if value == value]  # NaN: both empty
+    return StructureResult(
+        id=structure.id,
+        name=structure.name,
+        volume_ml=voxels * voxel_ml,
+        voxels=voxels,
+        voters=tuple(ballot.model for ballot in structure.ballots),
+        agreement=fmean(dice) if dice else None,
+    )

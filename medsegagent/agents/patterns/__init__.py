@@ -1,0 +1,1 @@
+"""The patterns that an evaluation can compare on a language model."""

@@ -1,0 +1,114 @@
+"""Think a saved run through again, offline: the recorded answers of the language model, today's rules and checks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from medsegagent.agents.deciding import converse
+from medsegagent.agents.llm.counsel import Consulted, Counsel
+from medsegagent.agents.llm.ledger import Ledger
+from medsegagent.agents.llm.recording import Recording
+from medsegagent.agents.messages import Selected, Task
+from medsegagent.cards.library import Library
+from medsegagent.errors import OutputError
+from medsegagent.matching.selection import Selection
+
+_SIZE_LIMIT = 64 * 2**20
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """A run thought through again.
+
+    Attributes:
+        then: What the run selected: card -> values.
+        now: What comes out today.
+        asked: Questions to the language model that were answered from the recording.
+        changed: Agents whose question is no longer the recorded one (a prompt, a card or the vocabulary changed).
+        warnings: Of today's conversation.
+    """
+
+    then: dict[str, list[int]]
+    now: Selection
+    asked: int
+    changed: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def same(self) -> bool:
+        """Whether the selection is the same."""
+        return self.then == self.now.labels
+
+    def require_same(self) -> None:
+        """Raise where the selection differs.
+
+        Raises:
+            OutputError: Naming the cards that differ.
+        """
+        now = self.now.labels
+        if differing := sorted(card for card in {*self.then, *now} if self.then.get(card) != now.get(card)):
+            detail = "; ".join(f"{card}: {self.then.get(card, [])} then, {now.get(card, [])} now" for card in differing)
+            remedy = "Cards, vocabulary or prompts have changed since, or the transcript was edited; run it again."
+            raise OutputError(f"another selection comes out today: {detail}", remedy)
+
+
+def replay(run: Path, library: Library | None = None) -> Replayed:
+    """Replay a run folder, or a `transcript.jsonl`.
+
+    Args:
+        run: The folder or file.
+        library: Cards to choose from; default the run's own, as `run.json` names it, else all.
+
+    Raises:
+        OutputError: If there is no transcript, or it is no conversation of ours.
+        CardError: If the run's library cannot be loaded.
+        MedSegAgentError: If today's team refuses.
+    """
+    file = run / "transcript.jsonl" if run.is_dir() else run
+    lines = _read(file)
+    try:
+        task = next(Task.model_validate(line["content"]) for line in lines if line["type"] == "Task")
+        chosen = next(Selected.model_validate(line["content"]) for line in lines if line["type"] == "Selected")
+        said = [
+            (str(line["source"]), Consulted.model_validate(line["content"]))
+            for line in lines
+            if line["type"] == "Consulted"
+        ]
+    except (StopIteration, KeyError, TypeError, ValidationError) as error:
+        what = f"holds no whole conversation ({type(error).__name__})"
+        raise OutputError(what, "Give the folder of a finished run.", str(file)) from error
+    cards = library or Library.load(_library_of(file.parent))
+    recording = Recording(said)
+    hybrid = all(item.prompt == "resolver" for _, item in said)
+    counsel = Counsel("hybrid" if hybrid else "llm", recording, lambda: True) if said else None
+    decision = asyncio.run(converse(task, cards, counsel, Ledger()))
+    return Replayed(
+        then=chosen.selection.labels,
+        now=decision.selection,
+        asked=len(said),
+        changed=tuple(sorted(recording.changed)),
+        warnings=decision.warnings,
+    )
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    try:
+        if file.stat().st_size > _SIZE_LIMIT:
+            raise OutputError(f"larger than {_SIZE_LIMIT >> 20} MiB", "Give a transcript of ours.", str(file))
+        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError, RecursionError) as error:
+        raise OutputError(f"cannot be read as a transcript ({error})", "Give a run's folder.", str(file)) from error
+
+
+def _library_of(folder: Path) -> str:
+    try:
+        found = json.loads((folder / "run.json").read_bytes())["library"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return "all"
+    return found if isinstance(found, str) else "all"

@@ -1,0 +1,60 @@
+"""What one case needs that is too big, or too live, for a message."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medsegagent.cards.library import Library
+from medsegagent.fusion.segmentation import Segmentation
+from medsegagent.images.volume import Volume
+from medsegagent.inference.choice import Choice
+from medsegagent.inference.plan import Skipped
+from medsegagent.inference.prediction import Prediction
+from medsegagent.inference.runner import Progress
+from medsegagent.models.store import Store
+from medsegagent.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the user wants the case done.
+
+    Attributes:
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        force: Go on where the instruction's modality contradicts the image.
+        dry_run: Stop after the plan.
+        separate: Write one mask per target too.
+        keep_predictions: Write every model's own masks too.
+        choice: Which of the models that could answer run.
+    """
+
+    device: str = "auto"
+    force: bool = False
+    dry_run: bool = False
+    separate: bool = False
+    keep_predictions: bool = False
+    choice: Choice = field(default_factory=Choice)
+
+
+@dataclass
+class Workspace:
+    """The state of one case; the agents that act (Executor, Reporter) work on it."""
+
+    library: Library
+    vocabulary: Vocabulary
+    store: Store
+    volumes: tuple[Volume, ...]
+    options: Options
+    folder: Path
+    """Where files go; a temporary folder that becomes the run folder at the end."""
+    progress: Progress | None = None
+    predictions: dict[str, Prediction] = field(default_factory=dict)
+    failed: dict[str, Skipped] = field(default_factory=dict)
+    """Model id -> why it gave nothing."""
+    segmentation: Segmentation | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def add_seconds(self, stage: str, seconds: float) -> None:
+        """Book wall time on a stage."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds

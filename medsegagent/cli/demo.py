@@ -1,0 +1,30 @@
+"""`medsegagent demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medsegagent.cli import screen
+
+
+def demo(
+    instruction: Annotated[str | None, typer.Argument(help="What to segment; default: all the phantom has.")] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("medsegagent_demo"),
+    seed: Annotated[int, typer.Option(help="Which synthetic patient; none was seen in training.", min=0)] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Hide the agents' conversation.")] = False,
+) -> None:
+    """Run the whole road on a synthetic patient with tiny demo models: no key, no download, no GPU."""
+    from medsegagent.agents.demo import INSTRUCTION, run_demo
+    from medsegagent.cli.running import bars
+    from medsegagent.cli.views import show_message, show_result
+
+    listener = None if quiet else show_message
+    with bars() as progress:
+        result = run_demo(
+            out, instruction=instruction or INSTRUCTION, seed=seed, overwrite=True, listener=listener, progress=progress
+        )
+    show_result(result.run, result.dice)
+    screen.out.print("The patient is synthetic and so are the models' training patients: this shows the road only.")

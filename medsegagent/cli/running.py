@@ -1,0 +1,103 @@
+"""Running a case from the terminal: conversation, progress bars, questions."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.prompt import Prompt
+
+from medsegagent.agents.run import RunResult, segment
+from medsegagent.cli import screen
+from medsegagent.cli.installing import Consent, install_lacking
+from medsegagent.cli.views import show_message, show_plan, show_request, show_result, show_selection, show_usage
+from medsegagent.errors import AnswerNeededError, NoModelError, UsageError
+from medsegagent.inference.runner import Progress as TileProgress
+
+
+def image_arguments(arguments: list[str]) -> dict[str, Path]:
+    """Turn `FILE` or `NAME=FILE` arguments into channel name -> file.
+
+    Raises:
+        UsageError: If a name is given twice, or several files have no name.
+    """
+    images: dict[str, Path] = {}
+    for argument in arguments:
+        name, separator, file = argument.partition("=")
+        # A path may hold "=" itself: it is a name only if what stands before could be one.
+        named = bool(separator) and not Path(argument).exists() and "/" not in name
+        key, path = (name, Path(file)) if named else ("", Path(argument))
+        if key in images:
+            what = f"two images have the name {key!r}" if key else "several images were given without a name"
+            remedy = "Give each its channel: -i T1=t1.nii.gz -i FLAIR=flair.nii.gz. Several patients: one run each."
+            raise UsageError(what, remedy, "-i")
+        images[key] = path
+    return images
+
+
+def run_case(
+    instruction: str,
+    images: Mapping[str, Path],
+    out: Path | None,
+    *,
+    verbose: bool,
+    may_ask: bool,
+    may_install: Consent = "never",
+    **how: Any,
+) -> RunResult:
+    """Run `medsegagent.segment` with the conversation (if verbose), progress, and questions where one can be asked.
+
+    Where no usable model is installed, public ones are offered, once.
+    """
+    listener = show_message if verbose else None
+    while True:
+        try:
+            with bars() as progress:
+                result = segment(instruction, images, out, listener=listener, progress=progress, **how)
+            if verbose:
+                show_usage(result.usage)
+            return result
+        except NoModelError:
+            consent, may_install = may_install, "never"
+            if consent == "ask" and not may_ask:
+                raise
+            if how.get("models_dir") or not install_lacking(instruction, images, consent, how):
+                raise
+        except AnswerNeededError as error:
+            if not (may_ask and error.choices and sys.stdin.isatty()):
+                raise
+            screen.err.print(error.what)
+            for number, reading in enumerate(error.choices, 1):
+                screen.err.print(f"  {number}. {reading}")
+            numbers = [str(number) for number in range(1, len(error.choices) + 1)]
+            answer = Prompt.ask("Which one?", choices=numbers, console=screen.err)
+            instruction = error.choices[int(answer) - 1]
+
+
+def show_run(result: RunResult) -> None:
+    """Show what a run gave, or, after a dry run, what it would do."""
+    if result.folder is None:
+        show_request(result.selection.request)
+        show_selection(result.selection)
+        show_plan(result.plan)
+    else:
+        show_result(result)
+
+
+@contextmanager
+def bars() -> Iterator[TileProgress]:
+    """Show one bar per model on stderr, gone when all is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=screen.err, transient=True) as shown:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(model: str, done: int, total: int) -> None:
+            if model not in tasks:
+                tasks[model] = shown.add_task(model, total=total)
+            shown.update(tasks[model], completed=done, total=total)
+
+        yield advance

@@ -1,0 +1,41 @@
+"""What the terminal shows: one console for results, one for everything about them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+out = Console(highlight=False)
+"""Results: goes down a pipe."""
+err = Console(stderr=True, highlight=False)
+"""Progress, conversation, warnings, errors."""
+
+
+def problem(text: str) -> None:
+    """Show an error."""
+    err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Show a warning."""
+    err.print(f"[yellow]warning:[/] {escape(text)}", soft_wrap=True)
+
+
+def table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str | None = None) -> None:
+    """Print a table; wide on a pipe, so that no cell is cut."""
+    view = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        view.add_column(column, overflow="fold")
+    for row in rows:
+        view.add_row(*(escape(str(cell)) for cell in row))
+    out.print(view)
+
+
+def as_json(data: Any) -> None:
+    """Print machine-readable output and nothing else."""
+    out.file.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")

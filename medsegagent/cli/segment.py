@@ -1,0 +1,99 @@
+"""`medsegagent segment`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medsegagent.cli.minds import (
+    AllowRemoteOption,
+    ConfigOption,
+    MaxCallsOption,
+    MaxTokensOption,
+    MindOption,
+    ModelOption,
+    NoCacheOption,
+    TagOption,
+    mind_from,
+)
+from medsegagent.cli.options import DeviceOption, LibraryOption, ModalityOption, ModelsDirOption, VerboseOption
+
+
+def segment(
+    instruction: Annotated[str, typer.Argument(help="What to segment, in plain words.")],
+    image: Annotated[
+        list[str],
+        typer.Option("--image", "-i", help="Image file; for several channels NAME=FILE, once per channel."),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results.")] = None,
+    library: LibraryOption = "all",
+    modality: ModalityOption = None,
+    models_dir: ModelsDirOption = None,
+    device: DeviceOption = "auto",
+    separate: Annotated[bool, typer.Option("--separate", help="Also one mask per target, under targets/.")] = False,
+    keep_predictions: Annotated[
+        bool, typer.Option("--keep-predictions", help="Also every model's own masks, under predictions/.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Go on where image and instruction disagree.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show request, selection and plan, then stop.")] = False,
+    max_models: Annotated[int, typer.Option("--max-models", min=1, help="At most so many models for each target.")] = 3,
+    prefer: Annotated[
+        list[str] | None, typer.Option("--prefer", help="Rank first: a model, card, or publisher.")
+    ] = None,
+    only: Annotated[list[str] | None, typer.Option("--only", help="Run no others (repeatable).")] = None,
+    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Never run it (repeatable).")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Install a lacking model without asking.")] = False,
+    offline: Annotated[bool, typer.Option("--offline", help="Never offer to install a model.")] = False,
+    no_input: Annotated[bool, typer.Option("--no-input", help="Never ask; exit with code 6 instead.")] = False,
+    verbose: VerboseOption = False,
+    mind: MindOption = None,
+    config: ConfigOption = None,
+    model: ModelOption = None,
+    tag: TagOption = None,
+    allow_remote: AllowRemoteOption = False,
+    max_calls: MaxCallsOption = None,
+    max_tokens: MaxTokensOption = None,
+    no_cache: NoCacheOption = False,
+) -> None:
+    """Segment what INSTRUCTION asks for. Research software, not a medical device."""
+    from medsegagent.agents.workspace import Options
+    from medsegagent.cli.running import image_arguments, run_case, show_run
+    from medsegagent.inference.choice import Choice
+
+    options = Options(
+        device=device,
+        force=force,
+        dry_run=dry_run,
+        separate=separate,
+        keep_predictions=keep_predictions,
+        choice=Choice(max_models, tuple(prefer or ()), tuple(only or ()), tuple(exclude or ())),
+    )
+    thinker = mind_from(
+        mind,
+        config,
+        model,
+        tag,
+        allow_remote=allow_remote,
+        max_calls=max_calls,
+        max_tokens=max_tokens,
+        no_cache=no_cache,
+        may_ask=not no_input,
+    )
+    result = run_case(
+        instruction,
+        image_arguments(image),
+        out,
+        library=library,
+        modality=modality,
+        models_dir=models_dir,
+        options=options,
+        overwrite=overwrite,
+        mind=thinker,
+        verbose=verbose,
+        may_ask=not no_input,
+        may_install="never" if offline else "yes" if yes else "ask",
+    )
+    show_run(result)

@@ -1,0 +1,131 @@
+"""How requests, selections, plans and results look in a terminal and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+
+from medsegagent.cli import screen
+from medsegagent.inference.plan import Plan
+from medsegagent.language.request import Request
+from medsegagent.matching.selection import Dropped, LabelExpression, Selection
+
+if TYPE_CHECKING:
+    from medsegagent.agents.messages import Content
+    from medsegagent.agents.run import RunResult
+
+_MOST_LABELS = 8
+
+
+def show_request(request: Request) -> None:
+    """Show how the instruction was understood, with the words that led to it."""
+    rows = [("target", target.name, _words(target.spans)) for target in request.targets]
+    rows += [("without", target.name, _words(target.spans)) for target in request.exclusions]
+    families = ("/" if request.modality.combined else " or ").join(request.modality.families) or "any"
+    rows.append(("modality", " ".join([families, *request.modality.subtypes]), _words(request.modality.spans)))
+    rows += [("not known", item.span.text, ", ".join(item.suggestions)) for item in request.unresolved]
+    screen.table(("understood", "as", "from the words"), rows)
+
+
+def show_selection(selection: Selection, dropped: Sequence[Dropped] = ()) -> None:
+    """Show the chosen cards and labels, and, if given, what was dropped."""
+    if selection.cards:
+        names = {target.id: target.name for target in selection.request.targets}
+        rows = [
+            (
+                card.card,
+                names.get(target.target, target.target),
+                _labels(target.whole),
+                ", ".join(map(str, target.whole.values)),
+                target.reason,
+            )
+            for card in selection.cards
+            for target in card.targets
+        ]
+        screen.table(("card", "target", "labels", "values", "why"), rows)
+    if dropped:
+        screen.table(("dropped card", "at", "because"), [(item.card, item.stage, item.reason) for item in dropped])
+
+
+def show_refusal(selection: Selection) -> None:
+    """Say why nothing is selected."""
+    question = selection.request.question
+    screen.problem(selection.refusal or "Nothing matches.")
+    if question:
+        for reading in question.readings:
+            screen.err.print(f"  - {escape(reading)}")
+
+
+def show_plan(plan: Plan) -> None:
+    """Show what would run and what would not."""
+    rows = [
+        (item.rank, item.model.id, ", ".join(target.target for target in item.targets), f"{item.weight:g}", item.reason)
+        for item in plan.models
+    ]
+    screen.table(("rank", "model", "targets", "weight", "why this rank"), rows)
+    if plan.skipped:
+        skipped = [(item.card, item.model, item.reason) for item in plan.skipped]
+        screen.table(("not run: card", "model", "because"), skipped)
+    screen.out.print(f"device: {plan.device} ({plan.device_reason})")
+
+
+def show_result(result: RunResult, truth: dict[str, float] | None = None) -> None:
+    """Show the table of structures.
+
+    Args:
+        result: The run.
+        truth: Structure id -> Dice against a known truth, for a last column.
+    """
+    columns = ["structure", "volume (mL)", "models that voted", "agreement (Dice)"]
+    rows: list[list[object]] = []
+    for item in result.structures:
+        agreement = "-" if item.agreement is None else f"{item.agreement:.3f}"
+        rows.append([item.name, f"{item.volume_ml:.1f}", "\n".join(item.voters), agreement])
+        if truth is not None:
+            rows[-1].append(f"{truth[item.id]:.3f}" if item.id in truth else "-")
+    screen.table([*columns, "Dice against truth"] if truth is not None else columns, rows)
+    for warning in result.warnings:
+        screen.warn(warning)
+    screen.out.print(escape(result.paragraph))
+    screen.out.print(f"files: {escape(str(result.folder))}")
+
+
+def show_message(source: str, content: Content) -> None:
+    """One line of the conversation."""
+    screen.err.print(f"[bold cyan]{escape(source):>15}[/] {escape(content.summary)}", soft_wrap=True)
+
+
+def show_usage(usage: Mapping[str, Any]) -> None:
+    """What the language model cost, per agent and in all; nothing where it was not asked."""
+    for name, cost in (*usage["agents"].items(), ("in all", usage["total"])) if usage["agents"] else ():
+        figures = (
+            f"{cost['calls']} call(s), {cost['cached']} from the cache, {cost['prompt_tokens']} prompt and "
+            f"{cost['completion_tokens']} completion tokens, {cost['seconds']:.1f} s"
+        )
+        screen.err.print(f"language model, {name}: {figures}", soft_wrap=True)
+
+
+def selection_json(selection: Selection, dropped: Sequence[Dropped] = ()) -> dict[str, Any]:
+    """The selection for machines: `labels` as judged, then everything behind it."""
+    data: dict[str, Any] = {
+        "labels": selection.labels,
+        "refusal": selection.refusal,
+        "request": selection.request.model_dump(mode="json"),
+        "cards": [card.model_dump(mode="json") for card in selection.cards],
+    }
+    if dropped:
+        data["dropped"] = [item.model_dump(mode="json") for item in dropped]
+    return data
+
+
+def _labels(expression: LabelExpression) -> str:
+    shown = ", ".join(expression.plus[:_MOST_LABELS])
+    if len(expression.plus) > _MOST_LABELS:
+        shown += f" and {len(expression.plus) - _MOST_LABELS} more"
+    return shown + (f" minus {', '.join(expression.minus)}" if expression.minus else "")
+
+
+def _words(spans: Sequence[Any]) -> str:
+    return " + ".join(repr(span.text) for span in spans)

@@ -1,0 +1,80 @@
+"""Everything that a finished case leaves in its folder, and the paragraph that goes with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+from medsegagent.fusion.segmentation import Segmentation, Structure
+from medsegagent.images.volume import Volume
+from medsegagent.images.write import write_mask
+from medsegagent.inference.prediction import Prediction
+from medsegagent.reporting.preview import write_preview
+from medsegagent.reporting.run_folder import write_json, write_segmentation
+from medsegagent.reporting.statistics import structure_statistics
+
+LOW_AGREEMENT = 0.7
+"""Mean pairwise Dice under which the paragraph says that the models disagree; two raters of one organ exceed it."""
+
+
+def write_results(
+    folder: Path,
+    segmentation: Segmentation,
+    volumes: Sequence[Volume],
+    predictions: Sequence[Prediction],
+    *,
+    instruction: str,
+    separate: bool,
+    keep_predictions: bool,
+) -> tuple[Path, ...]:
+    """Write masks, agreement, statistics and preview below `folder`.
+
+    Args:
+        folder: An existing folder.
+        segmentation: The fused structures.
+        volumes: The images; the first one is shown and measured.
+        predictions: What the models gave.
+        instruction: Title of the picture.
+        separate: Also one mask per structure.
+        keep_predictions: Also each model's own masks, `predictions/MODEL/TARGET.nii.gz`.
+
+    Returns:
+        The files, relative to `folder`, sorted.
+    """
+    write_segmentation(segmentation, folder, separate=separate)
+    write_json(folder / "statistics.json", structure_statistics(segmentation, volumes, predictions))
+    write_preview(segmentation, volumes[0], folder / "preview.png", title=instruction)
+    if keep_predictions:
+        for prediction in predictions:
+            own = folder / "predictions" / prediction.model.replace("/", "__").replace(":", "-")
+            own.mkdir(parents=True)
+            for target, mask in prediction.masks.items():
+                write_mask(mask, segmentation.grid, own / f"{target}.nii.gz")
+    return tuple(sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file()))
+
+
+def paragraph(segmentation: Segmentation, warnings: Sequence[str]) -> str:
+    """Say in plain words what was found, by how many models, and how far they agree."""
+    found = [structure for structure in segmentation.structures if structure.mask.any()]
+    voxel_ml = segmentation.grid.voxel_ml
+    sentences = []
+    if found:
+        volumes = ", ".join(f"{item.name} {item.mask.sum() * voxel_ml:.1f} mL" for item in found)
+        sentences.append(f"Found: {volumes}.")
+    if missing := [structure.name for structure in segmentation.structures if not structure.mask.any()]:
+        sentences.append(f"Not found by the models that ran: {', '.join(missing)}.")
+    if alone := [structure.name for structure in found if len(structure.ballots) == 1]:
+        sentences.append(f"Only one model gave {', '.join(alone)}, so nothing checks it.")
+    if doubtful := [item for item in found if _agreement(item) < LOW_AGREEMENT]:
+        names = ", ".join(f"{item.name} (Dice {_agreement(item):.2f})" for item in doubtful)
+        sentences.append(f"The models disagree on {names}: look at the agreement maps.")
+    if warnings:
+        sentences.append(f"{len(warnings)} warning(s) above.")
+    sentences.append("Research use only.")
+    return " ".join(sentences)
+
+
+def _agreement(structure: Structure) -> float:
+    dice = [value for value in structure.pairwise_dice.values() if value == value]  # NaN: both empty
+    return fmean(dice) if dice else 1.0

@@ -1,0 +1,96 @@
+"""What `medsegagent segment` leaves behind."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medsegagent.phantom import make_patient, write_patient
+
+Run = Callable[..., tuple[int, str, str]]
+INSTRUCTION = "segment the liver, the liver lesion, the spleen and both kidneys in this CT"
+
+
+@pytest.fixture
+def run_folder(segment_phantom: Run, ct_file: Path, tmp_path: Path) -> Path:
+    code, _, err = segment_phantom(INSTRUCTION, ct_file, "--keep-predictions")
+    assert code == 0, err
+    return tmp_path / "out"
+
+
+def test_the_folder_holds_what_the_readme_lists(run_folder: Path) -> None:
+    files = {str(file.relative_to(run_folder)) for file in run_folder.rglob("*") if file.is_file()}
+    for name in (
+        "segmentation.nii.gz",
+        "segmentation.json",
+        "preview.png",
+        "statistics.json",
+        "run.json",
+        "transcript.jsonl",
+        "agreement/spleen.nii.gz",
+    ):
+        assert name in files
+    assert any(name.startswith("predictions/") for name in files)
+    # The lesion overlaps its organ, so whole masks of both are written without being asked for.
+    assert "targets/liver.nii.gz" in files
+
+
+def test_every_mask_is_on_the_grid_of_the_image(run_folder: Path, ct_file: Path) -> None:
+    image = nib.load(ct_file)
+    for file in run_folder.rglob("*.nii.gz"):
+        mask = nib.load(file)
+        assert mask.shape == image.shape
+        np.testing.assert_allclose(mask.affine, image.affine, atol=1e-4)
+
+
+def test_the_label_map_holds_the_values_that_its_sidecar_names(run_folder: Path) -> None:
+    values = set(np.unique(np.asarray(nib.load(run_folder / "segmentation.nii.gz").dataobj))) - {0}
+    sidecar = json.loads((run_folder / "segmentation.json").read_text())
+    assert values == {int(value) for value in sidecar}
+
+
+def test_the_record_says_what_ran_and_why(run_folder: Path, ct_file: Path) -> None:
+    record = json.loads((run_folder / "run.json").read_text())
+    assert record["request"]["instruction"] == INSTRUCTION
+    assert {target["target"] for card in record["selection"] for target in card["targets"]}
+    assert all(model["reason"] for model in record["plan"]["models"])
+    assert record["inputs"][0]["sha256"]
+    assert record["versions"]["nnunetv2"]
+    assert str(ct_file.parent) not in (run_folder / "run.json").read_text()
+
+
+@pytest.mark.parametrize("orientation", ["LPS", "SAL", "PIR"])
+def test_the_liver_is_found_whatever_the_orientation_of_the_file(
+    segment_phantom: Run, tmp_path: Path, orientation: str
+) -> None:
+    patient = make_patient(4243, contrast="CT", orientation=orientation)
+    write_patient(patient, tmp_path / "ct.nii.gz")
+    code, _, err = segment_phantom(
+        "segment the liver and the left kidney in this CT", tmp_path / "ct.nii.gz", "--separate"
+    )
+    assert code == 0, err
+    for name, floor in (("liver", 0.9), ("kidney_left", 0.85)):
+        mask = np.asarray(nib.load(tmp_path / "out" / "targets" / f"{name}.nii.gz").dataobj).transpose() > 0
+        truth = patient.mask(name)
+        assert 2 * (mask & truth).sum() / (mask.sum() + truth.sum()) > floor
+
+
+def test_the_conversation_is_shown_as_it_happens(segment_phantom: Run, ct_file: Path) -> None:
+    code, _, err = segment_phantom("segment the spleen in this CT", ct_file, "-v")
+    assert code == 0
+    speakers = ["Parser", "ModalityMatcher", "AnatomyMatcher", "LabelMatcher", "Executor", "Reporter"]
+    positions = [err.index(speaker) for speaker in speakers]
+    assert positions == sorted(positions)
+
+
+def test_a_dry_run_shows_request_selection_and_plan(segment_phantom: Run, ct_file: Path, tmp_path: Path) -> None:
+    code, out, _ = segment_phantom("segment the spleen in this CT", ct_file, "--dry-run")
+    assert code == 0
+    for word in ("understood", "card", "rank", "device"):
+        assert word in out
+    assert not (tmp_path / "out").exists()
