@@ -209,8 +209,9 @@ def _votes(item: Structure, figures: StructureStatistics) -> Raw:
     if len(item.ballots) < 2:
         return votes
     names = [ballot.model for ballot in item.ballots]
-    matrix = [[name, *(_pair(item, name, other) for other in names)] for name in names]
-    pairs = table(["", *names], matrix, "Dice between the models")
+    numbered = list(enumerate(names, start=1))
+    matrix = [[f"{number} {name}", *(_pair(item, name, other) for other in names)] for number, name in numbered]
+    pairs = table(["Model", *(str(number) for number, _ in numbered)], matrix, "Dice between the models")
     return tag("div", votes, pairs, class_="beside")
 
 
