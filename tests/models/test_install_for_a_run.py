@@ -17,6 +17,7 @@ from trained import write_zip
 from medsegagent.errors import ExitCode
 from medsegagent.phantom import CARDS, MODELS, make_patient, write_patient
 
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the skill's lines are for a POSIX shell")
 SKILL = Path(__file__).resolve().parents[2] / "skills" / "medsegagent-nnunet-runner"
 DATASET = "Dataset901_Phantom_CT_Organs"
 
@@ -60,15 +61,9 @@ def run(place: Path, tmp_path: Path) -> Callable[[str], subprocess.CompletedProc
         # The console script and the bare `python` may not be on the path of a test run; the module is.
         line = re.sub(r"^medsegagent ", f"{sys.executable} -m medsegagent ", line)
         line = re.sub(r"^python ", f"{sys.executable} ", line)
+        command = ["sh", "-c", line]
         return subprocess.run(
-            line,
-            shell=True,
-            cwd=SKILL,
-            env=environment,
-            capture_output=True,
-            text=True,
-            check=False,
-            stdin=subprocess.DEVNULL,  # noqa: S602
+            command, cwd=SKILL, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
         )
 
     return call
