@@ -10,6 +10,7 @@ from medsegagent.vocabulary import Vocabulary
 
 _THROUGH = ("filler", "side", "all", "neutral", "segment_noun")
 _LIST_MARKS = frozenset(",/+&、")
+GENERIC = frozenset("bone muscle blood_vessels arteries veins nervous_system blood cartilage heart_chambers wall duct".split())
 
 
 class Composer:
@@ -39,7 +40,7 @@ class Composer:
 
     def is_generic(self, mention: Mention) -> bool:
         """ "the bone", "the vessels": a noun that may stand for something named elsewhere."""
-        return self._items[mention.last - 1].has("neutral", "thing") and not mention.adjective
+        return mention.id in GENERIC and not mention.adjective
 
     def is_site(self, mention: Mention) -> bool:
         """Something that a lesion or a part can be of."""
@@ -102,7 +103,7 @@ class Composer:
         return not item.mark and (bool(item.meanings) or not item.has("filler", "and", "or", "side", "segment", "not", "modality", "its", "with", "of", "in"))
 
     def _key(self, mention: Mention) -> list[str]:
-        return [piece for item in self._items[mention.first : mention.last] for piece in item.key.split(" ")]
+        return mention.key.split(" ") if mention.key else []
 
     def _complete(self, places: list[int], other: list[str], tail: bool, mentions: list[Mention]) -> list[Mention]:
         for start in range(len(places)):
@@ -113,7 +114,7 @@ class Composer:
                     if meaning.flag == "n" and len(self._vocabulary.concept(meaning.id).name) > 2:
                         first, last = places[start], places[-1] + 1
                         mentions[:] = [m for m in mentions if not (first <= m.first < last)]
-                        return [Mention((meaning.id,), first, last, meaning.side)]
+                        return [Mention((meaning.id,), first, last, meaning.side, key=key)]
         return []
 
     def _one_lesion(self, mentions: list[Mention]) -> list[Mention]:

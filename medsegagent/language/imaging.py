@@ -84,7 +84,8 @@ def settle_homonyms(items: list[Item]) -> list[Item]:
     """ "TC" is Spanish for CT, unless another modality is named: then it is the tumour core."""
     named = [item for item in items if item.has("modality", "sequence_or_level")]
     return [
-        replace(item, meanings=()) if item.meanings and item.has("modality") and named == [item] else item for item in items
+        item if not (item.meanings and item.has("modality")) else replace(item, meanings=()) if named == [item] else replace(item, words=())
+        for item in items
     ]
 
 

@@ -92,7 +92,7 @@ def _best_phrase(tokens: list[Token], first: int, vocabulary: Vocabulary, sides:
     if not sides or first in sides:
         return plain
     stepping = longest_term(tokens, first, vocabulary, sides)
-    if stepping and stepping.inside and (plain is None or len(stepping.key) > len(plain.key)):
+    if stepping and stepping.inside and (plain is None or stepping.last > plain.last):
         return stepping
     return plain
 
@@ -115,7 +115,7 @@ def _item(
     meanings = tuple(
         m for m in phrase.meanings if m.flag != "w" and (m.flag != "b" or capital or not words) and _long_enough(m, phrase, capital)
     )
-    if any(m.flag == "b" for m in meanings) and words and capital:
+    if any(m.flag == "b" for m in meanings) and capital and not any(cls == "modality" for cls, _ in words):
         words = ()
     if not capital and len(phrase.key) < 3 and any(cls == "modality" for cls, _ in words) and len(words) > 1:
         words = tuple(pair for pair in words if pair[0] != "modality")

@@ -43,11 +43,17 @@ def level_at(items: Sequence[Item], position: int, sequences: bool) -> tuple[str
     if letter is None or position + 1 >= len(items):
         return None
     following = items[position + 1]
-    spaced = len(item.word) > 1 and following.start - item.end == 1
+    spaced = following.start - item.end == 1 and (len(item.word) > 1 or (item.capital and _beside_spine(items, position)))
     if following.number is None or (following.start != item.end and not spaced):
         return None
     id_ = f"vertebra_{letter}{following.number}"
     return (id_, position + 2) if id_ in ORDER else None
+
+
+def _beside_spine(items: Sequence[Item], position: int) -> bool:
+    """ "L 4 vertebra": with a gap, only next to a word for vertebrae."""
+    neighbours = [*items[max(0, position - 1) : position], *items[position + 2 : position + 3]]
+    return any(meaning.id == "spine" for item in neighbours for meaning in item.meanings)
 
 
 def levels_from(items: Sequence[Item], position: int, sequences: bool) -> Numbers | None:
@@ -78,7 +84,7 @@ def _starts_run(items: Sequence[Item], position: int) -> bool:
 def _joined(items: Sequence[Item], position: int) -> int | None:
     """The position after a range sign, a comma, a slash or "and"; None if nothing of that kind is here."""
     after = position
-    while after < len(items) and after - position < 3 and _joins(items[after]):
+    while after < len(items) and after - position < 4 and (_joins(items[after]) or (after > position and items[after].word in ("la", "the"))):
         after += 1
     return after if position < after < len(items) else None
 
@@ -173,7 +179,7 @@ def _after(items: Sequence[Item], position: int) -> tuple[list[int], int, int]:
 
 
 def _may_stand_between(item: Item) -> bool:
-    return item.has("side", "from_") or item.mark in ("(", "#", "-") or item.word in ("number", "numbers", "no", "nr", "level", "levels", "pair", "pairs", "from")
+    return item.has("side", "from_", "of") or item.word == "la" or item.mark in ("(", "#", "-") or item.word in ("number", "numbers", "no", "nr", "level", "levels", "pair", "pairs", "from")
 
 
 def _before(items: Sequence[Item], position: int, count: int, highest: int) -> tuple[list[int], int, int]:

@@ -21,6 +21,7 @@ class Mention:
         side: "left", "right", "both", or "" for unsaid.
         role: `target`, `excluded`, `context` (narrows the meaning), or `beside` (only says where something else is).
         lesions: Lesions that are wanted together with it.
+        key: The term that named it.
     """
 
     ids: tuple[str, ...]
@@ -31,7 +32,7 @@ class Mention:
     adjective: bool = False
     weak: bool = False
     lesions: list[str] = field(default_factory=list)
-    label: str = ""
+    key: str = ""
 
     @property
     def id(self) -> str:
@@ -114,7 +115,7 @@ def _at(items: Sequence[Item], position: int, vocabulary: Vocabulary, regions: f
     meaning = choose(item.meanings, vocabulary, regions) if not is_imaging(item) else None
     if meaning is None:
         return None
-    mention = Mention((meaning.id,), position, position + 1, meaning.side or item.side, adjective=meaning.flag == "a")
+    mention = Mention((meaning.id,), position, position + 1, meaning.side or item.side, adjective=meaning.flag == "a", key=item.key)
     if numbers := numbered_from(items, position, meaning.id, vocabulary):
         mention.ids, mention.first, mention.last = numbers.ids, numbers.first, max(numbers.last, position + 1)
     return mention
@@ -148,15 +149,25 @@ def _levels_merged(found: list[Mention], items: Sequence[Item], vocabulary: Voca
     out: list[Mention] = []
     for mention in found:
         previous = out[-1] if out else None
+        if previous is not None and _is_level(previous) and mention.key == "vertebra" and _same_phrase(items, previous, mention):
+            continue
         if previous is None or not _near(items, previous.last, mention.first):
             out.append(mention)
         elif _is_level(mention) and _is_spine_word(previous, vocabulary):
             out[-1] = _as_level(mention, previous)
+            if len(out) > 1 and _is_spine_word(out[-2], vocabulary) and _near(items, out[-2].last, out[-1].first):
+                out[-2:] = [_as_level(mention, out[-2])]
         elif _is_level(previous) and _is_spine_word(mention, vocabulary):
             out[-1] = _as_level(previous, mention)
         else:
             out.append(mention)
     return out
+
+
+def _same_phrase(items: Sequence[Item], level: Mention, noun: Mention) -> bool:
+    """ "C2 odontoid-bearing vertebra": nothing between them starts another thing."""
+    gap = items[level.last : noun.first]
+    return len(gap) < 6 and not any(item.has("and", "or", "not", "modality") or item.mark in (",", ";", ".") for item in gap)
 
 
 def _as_level(level: Mention, noun: Mention) -> Mention:
@@ -180,6 +191,6 @@ def _is_spine_word(mention: Mention, vocabulary: Vocabulary) -> bool:
 
 def _near(items: Sequence[Item], end: int, start: int) -> bool:
     return start - end <= 3 and all(
-        item.has("of", "filler", "neutral", "num", "from_") or item.value("side") == "both" or item.mark in ("-", "(", ":")
+        item.has("of", "filler", "neutral", "num", "from_") or item.word in ("number", "nr", "nummer") or item.value("side") == "both" or item.mark in ("-", "(", ":")
         for item in items[end:start]
     )

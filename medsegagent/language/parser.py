@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from medsegagent.errors import UsageError
 from medsegagent.language.composing import Composer
-from medsegagent.language.describing import best_description, described_span
+from medsegagent.language.describing import best_description, find_descriptions
 from medsegagent.language.imaging import is_imaging, read_modality, settle_homonyms
 from medsegagent.language.intent import find_intent, gives_orders
 from medsegagent.language.items import Item, read_items, span_of
@@ -87,24 +87,20 @@ class _Reading:
 
     def _described(self, mentions: list[Mention]) -> list[Mention]:
         """Replace what a description mentions by what it describes."""
-        span = described_span(self._items, mentions)
-        if span is None:
-            return mentions
-        first, last = span
-        id_ = best_description(self._items[first:last], self._vocabulary)
-        inner = [m for m in mentions if first <= m.first < last]
-        if not id_:
-            return mentions
-        others = [m for m in mentions if m not in inner]
-        for mention in inner:
-            mention.role = "beside"
-        side = next((i.value("side") for i in self._items[max(0, first - 2) : first] if i.has("side")), "")
-        return sorted([*others, Mention((id_,), first, last, side)], key=lambda m: m.first)
+        for described in find_descriptions(self._items, mentions, self._vocabulary):
+            inner = [m for m in mentions if described.first <= m.first < described.last]
+            others = [m for m in mentions if m not in inner]
+            side = next((i.value("side") for i in self._items[described.first : described.last] if i.has("side")), "")
+            # The clause's mentions only said where it is; a side in the clause goes with it.
+            id_, _, own_side = described.id.partition("@")
+            found = Mention((id_,), described.first, described.last, own_side or side)
+            mentions = sorted([*others, found], key=lambda m: m.first)
+        return mentions
 
     def _place_lesions(self, composer: Composer, mentions: Sequence[Mention], modality: Modality) -> None:
         """Give lesions without a site the one that the context names, or the usual one."""
         vocabulary = self._vocabulary
-        places = [m.id for m in mentions if m.role == "context" and composer.is_site(m)]
+        places = [m.id for m in mentions if m.role == "context" and composer.is_site(m) and not composer.is_generic(m)]
         places += [vocabulary.site(m.id) for m in mentions if m.role == "context" and vocabulary.site(m.id)]
         places.sort(key=lambda id_: vocabulary.concept(id_).kind == "region")
         for mention in mentions:
@@ -188,9 +184,11 @@ class _Reading:
         targets = merged_targets(self._instruction, items, [m for m in mentions if m.role == "target"], vocabulary)
         excluded = merged_targets(self._instruction, items, [m for m in mentions if m.role == "excluded"], vocabulary)
         intent = find_intent(items, [m for m in mentions if m.role != "beside"])
-        if not targets and intent in ("segment", "measure") and (id_ := best_description(items, vocabulary)):
+        described = best_description(items, vocabulary) if not targets and intent in ("segment", "measure") else None
+        if described is not None and described.score >= 0.5:
+            id_, _, own_side = described.id.partition("@")
             mention = Mention((id_,), 0, len(items))
-            mention.side = next((i.value("side") for i in items if i.has("side")), "")
+            mention.side = own_side or next((i.value("side") for i in items if i.has("side")), "")
             targets = merged_targets(self._instruction, items, [mention], vocabulary)
         context = tuple(dict.fromkeys(m.id for m in mentions if m.role == "context"))
         unresolved = self._unresolved(mentions) if not targets else ()

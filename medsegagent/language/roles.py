@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from medsegagent.language.composing import GENERIC
 from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
 from medsegagent.language.mentions import Mention
@@ -35,7 +36,7 @@ def _generic_words(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
     """ "left clavicle ... segment the bone": a general noun stands for what was named."""
     for mention in mentions:
         item = items[mention.last - 1]
-        general = item.has("neutral", "thing") and not mention.adjective and not mention.side
+        general = mention.id in GENERIC and not mention.adjective and not mention.side and len(item.key.split(" ")) == 1
         if general and mention.role == "target" and any(m is not mention and m.role == "target" for m in mentions) and not _is_listed_before(items, mention):
             mention.role = "context"
 
@@ -73,11 +74,13 @@ def _walk(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
             state = ""
         elif state and seen and item.has("segment", "measure") and not item.has("thing"):
             state = ""
+        elif item.mark in _COMMAS and state == "context":
+            state = ""
         elif item.mark in _COMMAS and state and seen and _ends_scope(items, position, state, opened_first):
             state = ""
         elif item.has("near"):
             beside = 2 if item.word in ("between", "zwischen", "entre") or item.key in ("between",) else 1
-        elif item.mark in _COMMAS:
+        elif item.mark in _COMMAS or item.mark == ":" or item.has("segment"):
             beside = 0
 
 
@@ -87,7 +90,7 @@ def _before_imaging(items: Sequence[Item], position: int) -> bool:
 
 def _ends_scope(items: Sequence[Item], position: int, state: str, opened_first: bool) -> bool:
     following = items[position + 1] if position + 1 < len(items) else None
-    if state != "excluded" or following is None:
+    if following is None:
         return True
     return not (following.has("and", "or", "not") or opened_first)
 
@@ -108,7 +111,8 @@ def _excluded_before(items: Sequence[Item], mentions: Sequence[Mention]) -> None
 def _is_background(items: Sequence[Item], mention: Mention) -> bool:
     """ "fatty liver patient", "aneurysm work-up": what the patient has, or why the image was taken."""
     after = items[mention.last] if mention.last < len(items) else None
-    return after is not None and (after.has("patient") or after.word in ("patient", "patients", "pt", "case", "cases", "planned", "planning", "candidate"))
+    words = ("patient", "patients", "pt", "case", "cases", "planned", "planning", "candidate", "screening", "workup", "work")
+    return after is not None and not is_imaging(after) and after.word in words
 
 
 def _names_the_image(items: Sequence[Item], mention: Mention) -> bool:
@@ -146,7 +150,7 @@ def _keep_lists_together(items: Sequence[Item], mentions: Sequence[Mention], voc
 
 _EXAMS = {
     "skull": ("brain", "head_and_neck"), "pelvis_bones": ("pelvis",), "heart": ("heart",), "spine": ("spine",),
-    "hip_bone": ("pelvis",),
+    "hip_bone": ("pelvis",), "liver": ("abdomen",), "prostate": ("pelvis",),
 }  # fmt: skip
 
 
@@ -167,7 +171,9 @@ def _contexts(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vo
         gap = items[before.last : mention.first]
         pure = len(gap) < 6 and not any(item.has("and", "or", "not", "segment") or item.mark for item in gap)
         inside = any(vocabulary.contains(mention.id, id_) for id_ in before.ids)
-        located = pure and (any(item.has("of") for item in gap) or (inside and any(item.has("in", "from_") for item in gap)))
+        disease = all(vocabulary.concept(m.id).kind == "lesion" for m in (before, mention))
+        within = any(item.has("in", "from_") for item in gap) and (inside or disease)
+        located = pure and (any(item.has("of") for item in gap) or within)
         if located:
             mention.role = "context"
             _take_side(items, mentions[:index], before, mention.side)
@@ -190,6 +196,9 @@ def _image_of_a_whole(items: Sequence[Item], mentions: Sequence[Mention], vocabu
         follows = mention.first > 0 and is_imaging(items[mention.first - 1])
         precedes = mention.last < len(items) and is_imaging(items[mention.last])
         heading = mention.last < len(items) and items[mention.last].mark == ":"
+        if _is_story(items, mention, mentions):
+            mention.role = "context"
+            continue
         if follows or precedes:
             others = [m for m in others if not _and_between(items, mention, m)]
         elif heading:
@@ -197,8 +206,20 @@ def _image_of_a_whole(items: Sequence[Item], mentions: Sequence[Mention], vocabu
         else:
             others = [m for m in others if _explains(items, m, mention, vocabulary)]
         after_image = follows and any(m.last < mention.first - 1 and m.role == "target" for m in mentions)
+        for other in others:
+            if mention.side and not other.side and not is_imaging(items[mention.first - 1]) and vocabulary.concept(other.id).paired:
+                other.side = mention.side
         if others or (after_image and not _is_listed_before(items, mention)):
             mention.role = "context"
+
+
+def _is_story(items: Sequence[Item], mention: Mention, mentions: Sequence[Mention]) -> bool:
+    """ "cirrhotic liver, big spleen: segment the spleen": what stands before the colon is the case."""
+    colon = next((i for i in range(mention.last, len(items)) if items[i].mark == ":"), None)
+    if colon is None or any(item.has("segment") for item in items[:colon]):
+        return False
+    after = next((m for m in mentions if m.first > colon and m.role == "target"), None)
+    return after is not None and any(item.has("segment") for item in items[colon : after.first])
 
 
 def _is_listed_before(items: Sequence[Item], mention: Mention) -> bool:
@@ -215,8 +236,10 @@ def _explains(items: Sequence[Item], part: Mention, whole: Mention, vocabulary: 
     """ "crystalline lens, both eyes", "a, b and c: the arch branches", "eye including the lens"."""
     gap = items[part.last : whole.first] if part.first < whole.first else items[whole.last : part.first]
     if part.first < whole.first:
-        return any(item.mark == ":" for item in gap) or (
-            whole.side == "both" and len(gap) < 3 and any(item.mark == "," for item in gap)
+        apart = not any(item.has("and", "with", "or") or item.mark in ("+", "&", "/") for item in gap)
+        site = vocabulary.site(part.id) == whole.id and vocabulary.concept(part.id).kind == "lesion"
+        return any(item.mark == ":" for item in gap) or (apart and site and bool(gap)) or (
+            bool(whole.side) and not part.side and len(gap) < 3 and any(item.mark == "," for item in gap)
         )
     return False
 

@@ -31,7 +31,7 @@ def attach_sides(items: Sequence[Item], mentions: list[Mention], vocabulary: Voc
     for run in runs:
         if run.first in inside:
             for mention in mentions:
-                if mention.first <= run.first < mention.last and not mention.side:
+                if mention.first <= run.first < mention.last and not mention.side and items[run.first].has("side"):
                     mention.side = run.side
             continue
         before = _before(items, run, mentions)
@@ -148,6 +148,8 @@ def _distribute(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: 
         gap = items[left.last : right.first]
         joined = 0 < len(gap) <= 2 and all(item.has("and", "or") or item.mark in ("/", "&", "+") for item in gap)
         preposed = items[left.first].has("side") and left.side in ("left", "right")
+        if left.ids == right.ids and is_list(gap) and bool(left.side) != bool(right.side):
+            left.side = right.side = left.side or right.side
         singular = not items[right.last - 1].word.endswith("s")
         if joined and preposed and singular and not right.side and vocabulary.concept(right.id).paired and vocabulary.concept(left.id).paired:
             right.side = left.side

@@ -16,7 +16,7 @@ DATA = Path(__file__).parent / "data"
 LANGUAGES = ("en", "la", "de", "fr", "es", "it", "pt", "zh", "ja")
 _LISTS = frozenset({"part_of", "members", "set_mates", "is_a", "same_label"})
 _PLAIN = frozenset({"name", "kind", "region", "paired", "side", "number", "code", "needs", "default_site"})
-_TERMS = frozenset({*LANGUAGES, "adj", "maybe", "left", "right", "says", "label"})
+_TERMS = frozenset({*LANGUAGES, "adj", "maybe", "left", "right", "says", "says_left", "says_right", "label"})
 _ABBREVIATION = re.compile(r"[A-Z][A-Za-z0-9&/+]{0,5}")
 
 Table = dict[str, Any]
@@ -103,8 +103,9 @@ def _add_terms(id_: str, entry: dict[str, Any], table: Table) -> None:
     for key, flag in (("adj", "a"), ("maybe", "m"), ("label", "l")):
         for term in _split(entry.get(key)):
             _add(terms, term, f"{flag}:{id_}")
-    for phrase in _split(entry.get("says")):
-        table["says"].append([term_key(phrase), id_])
+    for key in ("says", "says_left", "says_right"):
+        for phrase in _split(entry.get(key)):
+            table["says"].append([term_key(phrase), id_ + key[4:].replace("_", "@")])
 
 
 def _add(terms: dict[str, list[str]], term: str, code: str) -> None:

@@ -45,7 +45,8 @@ def longest_term(
                 break
             if token.kind != "mark":
                 pieces.append(token.stem)
-                if meanings := vocabulary.meanings(" ".join(pieces)):
+                meanings = vocabulary.meanings(" ".join(pieces))
+                if any(meaning.flag != "l" for meaning in meanings):
                     best = Phrase(first, position + 1, " ".join(pieces), meanings, tuple(inside))
         position += 1
     return best

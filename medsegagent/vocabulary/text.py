@@ -106,8 +106,8 @@ def stem(word: str) -> str:
     if len(word) > 5 and word.endswith(("sses", "shes", "ches", "xes")):
         return word[:-2]
     if len(word) > 3 and word.endswith("s") and not word.endswith(("ss", "us", "is")):
-        return word[:-1]
-    return word
+        word = word[:-1]
+    return word[:-1] if len(word) > 5 and word.endswith("e") and not word.endswith("ee") else word
 
 
 def fold(text: str) -> tuple[str, list[int] | None]:
