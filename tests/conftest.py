@@ -45,9 +45,10 @@ def models_copy(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Callable[..., Answer]:
-    """Run the command line in-process: exit code, stdout, stderr."""
+def cli(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Answer]:
+    """Run the command line in-process, with nothing installed: exit code, stdout, stderr."""
     monkeypatch.delenv("nnUNet_results", raising=False)
+    monkeypatch.setenv("MEDSEGAGENT_MODELS", str(tmp_path / "model_store"))
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(*arguments: object) -> Answer:
