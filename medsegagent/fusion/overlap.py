@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medsegagent.fusion.box import Box, box_of
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.inference.prediction import Prediction
 
@@ -20,7 +21,8 @@ Contains = Callable[[str, str], bool]
 class Draft:
     """A fused structure before overlaps are settled; `mask` is changed in place by `settle`.
 
-    `concepts` includes the lesions asked for with an organ; `voters` are best rank first.
+    `covers` are the concepts and the lesions asked for with them, `box` holds all that any voter says, `voters` are
+    best rank first.
     """
 
     id: str
@@ -30,6 +32,7 @@ class Draft:
     covers: frozenset[str]
     side: Literal["left", "right"] | None
     split: bool
+    box: Box
     mask: NDArray[np.bool_]
     agreement: NDArray[np.uint8]
     voters: tuple[Prediction, ...]
@@ -77,7 +80,7 @@ def settle(drafts: Sequence[Draft], contains: Contains) -> None:
         return
     claims = np.zeros(drafts[0].mask.shape, dtype=np.min_scalar_type(len(drafts)))
     for draft in drafts:
-        claims += draft.mask
+        claims[draft.box] += draft.mask[draft.box]
     crowded = np.nonzero(claims > 1)
     if not crowded[0].size:
         return
@@ -123,8 +126,12 @@ def label_map(segmentation: Segmentation) -> NDArray[np.unsignedinteger]:
 
 def overlapping(segmentation: Segmentation) -> frozenset[str]:
     """Return the ids of structures that share a voxel with another, so that the label map cannot hold them whole."""
+    boxes = {structure.id: box_of([structure.mask]) for structure in segmentation.structures}
     claims = np.zeros(segmentation.grid.shape, dtype=np.uint16)
     for structure in segmentation.structures:
-        claims += structure.mask
-    shared = claims > 1
-    return frozenset(structure.id for structure in segmentation.structures if bool((structure.mask & shared).any()))
+        claims[boxes[structure.id]] += structure.mask[boxes[structure.id]]
+    return frozenset(
+        structure.id
+        for structure in segmentation.structures
+        if bool((claims[boxes[structure.id]][structure.mask[boxes[structure.id]]] > 1).any())
+    )

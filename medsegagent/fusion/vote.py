@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsegagent.fusion.agreement import count_ballots, side_of
+from medsegagent.fusion.box import Box, box_of
 from medsegagent.fusion.overlap import Contains, Draft, layers, settle
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.fusion.sides import LEFT, RIGHT, assign_sides
@@ -68,7 +69,9 @@ def _vote_on(target: Target, voters: tuple[Prediction, ...], grid: Grid, warning
     for voter in voters:
         if voter.masks[target.id].shape != grid.shape:
             raise ValueError(f"{voter.model}: mask of {target.id} is {voter.masks[target.id].shape}, not {grid.shape}")
-    mask, agreement = vote([voter.masks[target.id] for voter in voters], [voter.weight for voter in voters])
+    box = box_of(voter.masks[target.id] for voter in voters)
+    cut = [_cropped(voter, target.id, box) for voter in voters]
+    mask, agreement = vote([voter.masks[target.id] for voter in cut], [voter.weight for voter in cut])
     draft = Draft(
         id=target.id,
         name=target.name,
@@ -77,25 +80,44 @@ def _vote_on(target: Target, voters: tuple[Prediction, ...], grid: Grid, warning
         covers=frozenset(target.concepts + target.lesions),
         side=_SIDES[target.side],
         split=False,
+        box=box,
         mask=mask,
         agreement=agreement,
         voters=voters,
     )
-    sided = [voter for voter in voters if target.id in voter.sides]
+    yield from (_placed(part, grid) for part in _sides(draft, cut, grid, warnings))
+
+
+def _sides(draft: Draft, voters: Sequence[Prediction], grid: Grid, warnings: list[str]) -> Iterator[Draft]:
+    """Yield the draft as it is, or its halves if voters tell them apart; all within its box."""
+    sided = [voter for voter in voters if draft.target in voter.sides]
     if not sided:
         yield draft
         return
-    votes = [voter.sides[target.id] for voter in sided]
-    assigned = assign_sides(agreement > 0, votes, [voter.weight for voter in sided], grid.spacing)
-    if assigned is None and mask.any():
-        warnings.append(f"{target.name}: the models that tell left from right found nothing, so it is left unsplit.")
+    votes = [voter.sides[draft.target] for voter in sided]
+    assigned = assign_sides(draft.agreement > 0, votes, [voter.weight for voter in sided], grid.spacing)
+    if assigned is None and draft.mask.any():
+        warnings.append(f"{draft.name}: the models that tell left from right found nothing, so it is left unsplit.")
         yield draft
         return
     if assigned is None:
-        assigned = np.zeros(mask.shape, dtype=np.uint8)
-    warnings += _swapped(target, sided, assigned)
+        assigned = np.zeros(draft.mask.shape, dtype=np.uint8)
+    warnings += _swapped(draft, sided, assigned)
     yield _half(draft, "left", assigned == LEFT)
     yield _half(draft, "right", assigned == RIGHT)
+
+
+def _cropped(voter: Prediction, target: str, box: Box) -> Prediction:
+    """Return a view of one target's votes."""
+    sides = {target: voter.sides[target][box]} if target in voter.sides else {}
+    return replace(voter, masks={target: voter.masks[target][box]}, sides=sides)
+
+
+def _placed(draft: Draft, grid: Grid) -> Draft:
+    """Put a draft's arrays from its box onto the whole grid."""
+    mask, agreement = np.zeros(grid.shape, dtype=bool), np.zeros(grid.shape, dtype=np.uint8)
+    mask[draft.box], agreement[draft.box] = draft.mask, draft.agreement
+    return replace(draft, mask=mask, agreement=agreement)
 
 
 def _half(draft: Draft, side: Literal["left", "right"], here: NDArray[np.bool_]) -> Draft:
@@ -114,13 +136,13 @@ def _half(draft: Draft, side: Literal["left", "right"], here: NDArray[np.bool_])
     )
 
 
-def _swapped(target: Target, sided: Sequence[Prediction], assigned: NDArray[np.uint8]) -> Iterator[str]:
+def _swapped(draft: Draft, sided: Sequence[Prediction], assigned: NDArray[np.uint8]) -> Iterator[str]:
     for voter in sided:
-        sides = voter.sides[target.id]
+        sides = voter.sides[draft.target]
         spoken = (sides > 0) & (assigned > 0)
         wrong = int(np.count_nonzero(spoken & (sides != assigned)))
         if wrong > SWAPPED * int(np.count_nonzero(spoken)):
-            yield f"{target.name}: {voter.model} calls left what the result calls right; one of them is mirrored."
+            yield f"{draft.name}: {voter.model} calls left what the result calls right; one of them is mirrored."
 
 
 def _unique(drafts: Iterator[Draft], taken: set[str]) -> Iterator[Draft]:
@@ -135,8 +157,9 @@ def _unique(drafts: Iterator[Draft], taken: set[str]) -> Iterator[Draft]:
 
 def _structure(draft: Draft, layer: int, value: int) -> Structure:
     side = draft.side if draft.split else None
-    own = {voter.model: side_of(voter, draft.target, side, draft.agreement) for voter in draft.voters}
-    ballots, pairwise = count_ballots(draft.mask, own, draft.voters)
+    cut = [_cropped(voter, draft.target, draft.box) for voter in draft.voters]
+    own = {voter.model: side_of(voter, draft.target, side, draft.agreement[draft.box]) for voter in cut}
+    ballots, pairwise = count_ballots(draft.mask[draft.box], own, draft.voters)
     return Structure(
         id=draft.id,
         name=draft.name,

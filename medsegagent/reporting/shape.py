@@ -7,10 +7,11 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
-from scipy.ndimage import find_objects, label
+from scipy.ndimage import label
 from scipy.spatial import ConvexHull, SphericalVoronoi
 from scipy.spatial.distance import pdist
 
+from medsegagent.fusion.box import box_of
 from medsegagent.images.geometry import patient_axes
 from medsegagent.images.volume import Grid
 
@@ -42,11 +43,10 @@ def measure_shape(mask: NDArray[np.bool_], grid: Grid) -> Shape | None:
     voxel faces, so that a row of three 2 mm voxels is 6 mm long; the axial one lies in one slice of the index axis
     nearest to the patient's long axis. The surface is Crofton's, see `surface_area`.
     """
-    found = find_objects(mask.view(np.uint8))
-    if not found:
-        return None
-    box = found[0]
+    box = box_of([mask])
     inside = mask[box]
+    if not inside.any():
+        return None
     start = np.array([part.start for part in box])[::-1]
     rows = _row_ends(inside)
     ends = _face_middles(rows) + start
