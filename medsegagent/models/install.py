@@ -11,13 +11,13 @@ from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 from medsegagent.cards.card import DatasetCard, ModelEntry, ModelPart, Source
-from medsegagent.errors import AnswerNeededError, NoModelError
+from medsegagent.errors import AnswerNeededError, ModelError, NoModelError
 from medsegagent.models.compare import differences
 from medsegagent.models.download import Patience, Progress, download
 from medsegagent.models.folder import read_trained_folder
 from medsegagent.models.hashes import check_archive, sha256_of, write_object
 from medsegagent.models.home import ModelHome, folder_name
-from medsegagent.models.unpack import Unpacked, open_source, take_model
+from medsegagent.models.unpack import Unpacked, holds, open_source, take_model
 
 RECORD = "medsegagent.json"
 """Lies in each model folder that we installed: where it came from, and every file's checksum."""
@@ -83,6 +83,8 @@ def install(
     """
     parts = parts_for(card, entry, labels)
     require_licence(entry, how.licence_accepted)
+    if how.archive and len(entry.parts) > 1:
+        parts = _parts_in(how.archive, parts)
     with how.home.lock(entry.id, lambda: how.notice(f"Waiting for another process that installs {entry.id}.")):
         staging = how.home.staging_of(entry.id)
         shutil.rmtree(staging, ignore_errors=True)  # left over by a process that was killed
@@ -90,6 +92,16 @@ def install(
             return tuple(_install_part(card, entry, part, how, staging) for part in parts)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
+
+
+def _parts_in(source: Path, parts: tuple[ModelPart, ...]) -> tuple[ModelPart, ...]:
+    """Of a model in parts, those that a source has under their own names: one must not stand in for another."""
+    with open_source(source) as tree:
+        held = tuple(part for part in parts if holds(tree, part))
+    if not held:
+        what = f"holds none of the parts {', '.join(part.folder for part in parts)}"
+        raise ModelError(what, "Give the publisher's own archive, or a folder of such.", str(source))
+    return held
 
 
 def require_licence(entry: ModelEntry, accepted: bool) -> None:

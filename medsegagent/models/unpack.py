@@ -79,6 +79,11 @@ def open_source(source: Path) -> Iterator[Tree]:
         raise ModelError(what, "Download it again, or unpack it and give the folder.", str(source)) from error
 
 
+def holds(tree: Tree, part: ModelPart) -> bool:
+    """Whether a source has the very folder that the card names for this part."""
+    return any(folder.parts[-2:] == PurePosixPath(part.folder).parts for folder in _model_folders(tree))
+
+
 def take_model(tree: Tree, part: ModelPart, into: Path, where: str) -> Unpacked:
     """Write the files of the model that `part` describes to a folder.
 

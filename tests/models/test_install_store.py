@@ -123,6 +123,17 @@ def test_a_request_that_needs_two_parts_of_five_gets_two(
     assert len(server.requests) == 5
 
 
+def test_a_source_fills_only_the_parts_that_it_names(server: ArchiveServer, home: ModelHome, tmp_path: Path) -> None:
+    card = five_parts(server, tmp_path)
+    for index in (1, 3):
+        write_folder(tmp_path / "results", model_files(f"Dataset29{index}_Part{index}"))
+    done = add(card, home, archive=tmp_path / "results")
+    assert [item.folder.parent.name for item in done] == ["Dataset291_Part1", "Dataset293_Part3"]
+    with pytest.raises(ModelError, match="holds none of the parts"):
+        add(card, home, archive=write_zip(tmp_path / "other.zip", model_files("Dataset900_Toy")))
+    assert server.requests == []
+
+
 def test_two_publishers_may_use_the_same_names(server: ArchiveServer, home: ModelHome, tmp_path: Path) -> None:
     server.routes["/a/toy.zip"] = serve(archive_of(tmp_path, weights=b"a"))
     server.routes["/b/toy.zip"] = serve(archive_of(tmp_path, weights=b"b"))
