@@ -12,7 +12,7 @@ from medsegagent.images.write import write_mask
 from medsegagent.inference.prediction import Prediction
 from medsegagent.reporting.preview import write_preview
 from medsegagent.reporting.run_folder import write_json, write_segmentation
-from medsegagent.reporting.statistics import structure_statistics
+from medsegagent.reporting.statistics import structure_statistics, write_csv
 
 LOW_AGREEMENT = 0.7
 """Mean pairwise Dice under which the paragraph says that the models disagree; two raters of one organ exceed it."""
@@ -43,7 +43,9 @@ def write_results(
         The files, relative to `folder`, sorted.
     """
     write_segmentation(segmentation, folder, separate=separate)
-    write_json(folder / "statistics.json", structure_statistics(segmentation, volumes, predictions))
+    figures = structure_statistics(segmentation, volumes, predictions)
+    write_json(folder / "statistics.json", figures)
+    write_csv(folder / "statistics.csv", figures)
     write_preview(segmentation, volumes[0], folder / "preview.png", title=instruction)
     if keep_predictions:
         for prediction in predictions:
