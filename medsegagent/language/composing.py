@@ -48,7 +48,7 @@ class Composer:
         return concept.kind not in ("lesion", "device") and not (concept.kind == "part" and not concept.part_of)
 
     def _plain(self, gap: Sequence[Item]) -> bool:
-        return all(item.has("filler", "side", "neutral") or item.mark in ("-", "'") for item in gap)
+        return all(item.has("filler", "side", "neutral", "whose") or item.mark in ("-", "'") or item.word == "s" for item in gap)
 
     def _listed(self, gap: Sequence[Item]) -> bool:
         return bool(gap) and len(gap) < 5 and any(i.has("and", "or") or i.mark in _LIST_MARKS for i in gap) and all(

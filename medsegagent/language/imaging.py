@@ -91,7 +91,7 @@ def settle_homonyms(items: list[Item]) -> list[Item]:
 
 def _is_french(items: Sequence[Item]) -> bool:
     """ "scanner" is the French CT, and in English a machine."""
-    english = ("the", "our", "my", "from", "a", "please", "in", "on", "with", "siemens", "ge", "philips", "tesla")
+    english = ("the", "our", "my", "from", "please", "in", "on", "with", "siemens", "ge", "philips", "tesla")
     return not any(item.has("modality") or item.word in english for item in items)
 
 

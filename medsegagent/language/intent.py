@@ -59,9 +59,7 @@ def find_intent(items: Sequence[Item], mentions: Sequence[Mention]) -> Intent:
         return "none"
     if wants or measures:
         return "measure" if measures and not any(i.has("segment") and not i.has("measure") for i in loose) else "segment"
-    if imaging or _is_terse(loose):
-        return "segment"
-    return "none"
+    return "segment" if imaging or (_is_terse(loose) and not _is_sentence(loose)) else "none"
 
 
 def _wants(loose: Sequence[Item]) -> bool:
@@ -81,6 +79,14 @@ def _polite(items: Sequence[Item], wants: bool) -> bool:
     first_ask = next((i for i, item in enumerate(items) if item.has("ask")), None)
     first_want = next((i for i, item in enumerate(items) if item.has("segment") and not item.has("ask")), None)
     return wants and first_ask is not None and first_want is not None and first_want < first_ask
+
+
+def _is_sentence(loose: Sequence[Item]) -> bool:
+    """Somebody tells something ("my heart is broken") instead of naming what is wanted."""
+    verbs = ("is", "are", "am", "was", "were", "has", "have", "had", "does", "do", "ist", "sind", "est", "sont", "es", "son")
+    subjects = ("i", "my", "you", "your", "he", "she", "his", "her", "we", "they", "mein", "meine", "ich", "mon", "mi", "je", "yo")
+    words = {item.word for item in loose}
+    return not words.isdisjoint(verbs) and not words.isdisjoint(subjects)
 
 
 def _is_terse(loose: Sequence[Item]) -> bool:

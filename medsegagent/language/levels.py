@@ -188,13 +188,17 @@ def _before(items: Sequence[Item], position: int, count: int, highest: int) -> t
     while end > 0 and (items[end - 1].has("side") or items[end - 1].has("of") or items[end - 1].word == "the" or items[end - 1].word in ("true", "costal", "pair", "pairs") or items[end - 1].mark == "-"):
         end -= 1
     start = end
-    while start > 0 and (_number(items[start - 1]) is not None or _joins(items[start - 1]) or items[start - 1].has("last", "first_n") or items[start - 1].mark == "." or items[start - 1].word in ("th", "rd", "nd", "st", "the") or items[start - 1].key in ("第",)):
+    while start > 0 and (_number(items[start - 1]) is not None or _joins(items[start - 1]) or items[start - 1].has("last", "first_n", "lower_n", "upper_n") or items[start - 1].mark == "." or items[start - 1].word in ("th", "rd", "nd", "st", "the") or items[start - 1].key in ("第",)):
         start -= 1
     while start < end and not (_number(items[start]) is not None or items[start].has("last", "first_n")):
         start += 1
     picked = items[start:end]
     if not picked:
         return [], position, position
+    ahead = items[start - 1] if start else picked[0]
+    if ahead.has("lower_n", "upper_n") and len(picked) == 1 and not picked[0].has("ord") and (amount := _number(picked[0])):
+        numbers = range(1, amount + 1) if ahead.has("upper_n") else range(highest - amount + 1, highest + 1)
+        return list(numbers) if amount <= count else [], start - 1, position + 1
     amount = next((n for item in picked[1:] if (n := _number(item)) is not None), 1)
     if picked[0].has("last"):
         return list(range(highest - amount + 1, highest + 1)) if amount <= count else [], start, position + 1

@@ -171,6 +171,10 @@ def _contexts(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vo
         gap = items[before.last : mention.first]
         pure = len(gap) < 6 and not any(item.has("and", "or", "not", "segment") or item.mark for item in gap)
         inside = any(vocabulary.contains(mention.id, id_) for id_ in before.ids)
+        if inside_of(before, mention, gap, vocabulary):
+            before.role = "context"
+            mention.side = mention.side or before.side
+            continue
         disease = all(vocabulary.concept(m.id).kind == "lesion" for m in (before, mention))
         within = any(item.has("in", "from_") for item in gap) and (inside or disease)
         located = pure and (any(item.has("of") for item in gap) or within)
@@ -178,6 +182,13 @@ def _contexts(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vo
             mention.role = "context"
             _take_side(items, mentions[:index], before, mention.side)
     _image_of_a_whole(items, mentions, vocabulary)
+
+
+def inside_of(whole: Mention, part: Mention, gap: Sequence[Item], vocabulary: Vocabulary) -> bool:
+    """ "the heart's left ventricle", "心臓の左心室", "lung right upper lobe": a whole right before its part."""
+    close = all(item.has("whose", "side") or item.mark in ("'", "-") or item.word == "s" for item in gap)
+    proper = vocabulary.concept(part.id).kind != "lesion" or bool(vocabulary.concept(part.id).part_of)
+    return close and proper and whole.ids != part.ids and any(vocabulary.contains(whole.id, id_) for id_ in part.ids)
 
 
 def _take_side(items: Sequence[Item], earlier: Sequence[Mention], mention: Mention, side: str) -> None:

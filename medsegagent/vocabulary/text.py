@@ -67,6 +67,7 @@ _IRREGULAR = {
         "fetus": "foetus",
         "fiber": "fibre fibres fibers",
         "gray": "grey",
+        "dens": "dens",
         "center": "centre",
         "leukemia": "leukaemia",
     }.items()
