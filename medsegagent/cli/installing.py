@@ -26,8 +26,9 @@ from medsegagent.errors import AnswerNeededError, NoMatchError, UsageError
 from medsegagent.inference.wanted import wanted
 from medsegagent.models.catalogue import Offer, find, of_card
 from medsegagent.models.download import Progress as Bytes
-from medsegagent.models.home import ModelHome, default_home
+from medsegagent.models.home import default_home
 from medsegagent.models.install import Installation, InstalledFolder, install, parts_for
+from medsegagent.models.store import find_installed
 
 Consent = Literal["never", "ask", "yes"]
 """Whether a lacking model may be installed."""
@@ -35,7 +36,6 @@ Consent = Literal["never", "ask", "yes"]
 
 def choose(
     library: Library,
-    home: ModelHome,
     models: Sequence[str],
     card: str | None,
     instruction: str | None,
@@ -52,7 +52,7 @@ def choose(
     if sum(map(bool, (models, card, instruction))) != 1:
         raise UsageError("name what to install", "Give ids, or --card NAME, or --for INSTRUCTION.", "models install")
     if instruction:
-        offers = _for_instruction(library, home, instruction, modality, max_models)
+        offers = _for_instruction(library, instruction, modality, max_models)
     else:
         offers = tuple(find(library, model) for model in models) if models else of_card(library, str(card))[:1]
     if archive and len(offers) != 1:
@@ -60,9 +60,7 @@ def choose(
     return offers
 
 
-def _for_instruction(
-    library: Library, home: ModelHome, instruction: str, modality: str | None, max_models: int
-) -> tuple[Offer, ...]:
+def _for_instruction(library: Library, instruction: str, modality: str | None, max_models: int) -> tuple[Offer, ...]:
     from medsegagent import match
 
     selection = match(instruction, library, modality)
@@ -70,12 +68,18 @@ def _for_instruction(
         raise NoMatchError(
             selection.refusal or "nothing matches", "`medsegagent targets` lists what there is.", "--for"
         )
-    installed = home.roots()
+    installed = _installed(library)
     offers = wanted(selection, library, installed=installed, per_target=max_models)
     if not offers:
         state = "all that it needs is installed" if installed else "no model for it can be downloaded"
         screen.err.print(f"{state}: {', '.join(card.card for card in selection.cards)}", markup=False)
     return offers
+
+
+def _installed(library: Library) -> dict[str, set[str]]:
+    """Model id -> the labels that it gives now."""
+    models = find_installed(library).models
+    return {model.id: {label for part in model.parts for label in part.labels} for model in models}
 
 
 def confirm(offers: Sequence[Offer], *, yes: bool) -> None:
@@ -127,7 +131,7 @@ def install_lacking(instruction: str, images: Mapping[str, Path], consent: Conse
     if families and not selection.request.modality.families:
         selection = match(instruction, library, "/".join(families))
     home = default_home()
-    offers = wanted(selection, library, installed=home.roots(), scan_mm=volumes[0].grid.spacing)
+    offers = wanted(selection, library, installed=_installed(library), scan_mm=volumes[0].grid.spacing)
     if not offers:
         return False
     screen.err.print("No usable model for this is installed. These can be:")

@@ -102,7 +102,7 @@ def install_models(
     from medsegagent.models.install import Installation
 
     home = default_home()
-    offers = choose(Library.load(library), home, models or [], card, instruction, modality, max_models, archive)
+    offers = choose(Library.load(library), models or [], card, instruction, modality, max_models, archive)
     confirm(offers, yes=yes or instruction is None)
     install_all(offers, Installation(home, archive=archive, mirror=mirror, licence_accepted=accept_licence))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from medsegagent.cards.card import DatasetCard, ModelEntry
@@ -18,7 +18,7 @@ def wanted(
     selection: Selection,
     library: Library,
     *,
-    installed: Collection[str] = (),
+    installed: Mapping[str, Collection[str]] | None = None,
     scan_mm: tuple[float, float, float] = _UNKNOWN_SCAN,
     per_target: int = 1,
 ) -> tuple[Offer, ...]:
@@ -30,21 +30,24 @@ def wanted(
     Args:
         selection: Cards and labels that answer the request.
         library: Where the selection's cards are.
-        installed: Ids of installed models.
+        installed: Id of each installed model -> the card labels that its installed parts give.
         scan_mm: The scan's spacing, x, y, z; 1 mm if none is at hand.
         per_target: Voters wanted for each target.
 
     Returns:
         Each with the labels it is wanted for, and why.
     """
-    entries = [
-        _Candidate(Offer(card, entry), rank(entry, card, scan_mm), _answers(card, entry, chosen))
-        for chosen in selection.cards
-        for card in [library.cards[chosen.card]]
-        for entry in card.models
-    ]
-    ready = [one for one in entries if one.offer.entry.id in installed]
-    rest = [one for one in entries if one.offer.entry.id not in installed and one.offer.access == "download"]
+    ready, rest = [], []
+    for chosen in selection.cards:
+        card = library.cards[chosen.card]
+        for entry in card.models:
+            offer, answers = Offer(card, entry), _answers(card, entry, chosen)
+            there = set((installed or {}).get(entry.id, ()))
+            now = {name: labels for name, labels in answers.items() if labels <= there}
+            ready.append(_Candidate(offer, rank(entry, card, scan_mm), now))
+            if offer.access == "download":
+                later = {name: labels for name, labels in answers.items() if name not in now}
+                rest.append(_Candidate(offer, rank(entry, card, scan_mm), later))
     votes = _Votes(per_target)
     for one in sorted(ready, key=lambda one: one.rank):
         votes.add(one)

@@ -80,8 +80,15 @@ class TestWhichModelsToInstall:
     def test_what_an_installed_model_answers_needs_no_other(self) -> None:
         library = Library({"A": public("A", {"id": "a/both"}), "B": public("B", {"id": "b/both"})})
         selection = asked(A=("liver",), B=("liver", "spleen"))
-        assert [offer.labels for offer in wanted(selection, library, installed=["a/both"])] == [frozenset({"spleen"})]
-        assert wanted(selection, library, installed=["b/both"]) == ()
+        assert [offer.labels for offer in wanted(selection, library, installed={"a/both": ["liver", "spleen"]})] == [
+            frozenset({"spleen"})
+        ]
+        assert wanted(selection, library, installed={"b/both": ["liver", "spleen"]}) == ()
+
+    def test_a_part_that_is_not_there_yet_is_fetched(self) -> None:
+        library = Library({"A": public("A", {"id": "a/both"})})
+        (offer,) = wanted(asked(A=("liver", "spleen")), library, installed={"a/both": ["liver"]})
+        assert offer.labels == frozenset({"spleen"})
 
     def test_one_model_for_all_targets_comes_before_several_for_one_each(self) -> None:
         cards = [public(name, {"id": f"{name.lower()}/one"}) for name in "AB"]

@@ -178,3 +178,19 @@ def test_ctrl_c_keeps_what_came_and_the_next_call_goes_on(
     ranges = server.ranges()
     assert ranges[0] is None
     assert int(str(ranges[1]).removeprefix("bytes=").removesuffix("-")) > 2**19
+
+
+def test_what_an_instruction_needs_is_installed_after_consent(
+    run: Run, server: ArchiveServer, store: Path, tmp_path: Path
+) -> None:
+    server.routes["/toy.zip"] = serve(toy_archive(tmp_path))
+    code, _, err = run("install", "--for", "the liver in CT")
+    assert code == ExitCode.ANSWER_NEEDED
+    assert "toy/liver; licence: CC BY 4.0 (for liver" in err
+    assert server.requests == []
+    assert run("install", "--for", "the liver in CT", "--yes")[0] == 0
+    assert (store / "toy+liver").is_dir()
+    code, out, err = run("install", "--for", "liver in CT", "--yes")
+    assert (code, out) == (0, "")
+    assert "all that it needs is installed" in err
+    assert run("install", "--for", "the pancreas in CT", "--yes")[0] == ExitCode.NO_MATCH
