@@ -10,7 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from medsegagent.errors import ExitCode, MedSegAgentError
-from medsegagent.evaluation.compare import runs_of, show_comparison
+from medsegagent.evaluation.compare import runs_of, show_comparison, write_comparison
 from medsegagent.evaluation.results import Evaluation
 from medsegagent.evaluation.run import evaluate_selection, recompute_metrics
 from medsegagent.evaluation.terminal import show
@@ -61,6 +61,8 @@ def main() -> int:
         show(item, Console())
     if len(found) > 1:
         show_comparison(runs_of(found), Console())
+        if not args.skip_results_saving:
+            write_comparison(runs_of(found), Path("results") / "comparison.html")
     return ExitCode.OK
 
 

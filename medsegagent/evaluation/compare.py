@@ -116,12 +116,13 @@ def runs_of(evaluations: Sequence[Evaluation]) -> tuple[Run, ...]:
 
 
 def show_comparison(runs: Sequence[Run], console: Console) -> None:
-    """Print the table."""
-    table = Table("Pattern, model", "Bench")
-    for title, _, _ in COLUMNS:
-        table.add_column(title, justify="right")
+    """Print the table: a column per run."""
+    table = Table("")
     for run in runs:
-        table.add_row(Text(run.name), Text(f"{run.bench} ({run.queries})"), *(_cell(run, c) for c in COLUMNS))
+        table.add_column(Text(f"{run.pattern}\n{run.model}"), justify="right", overflow="fold")
+    table.add_row("Bench", *(Text(f"{run.bench}, {run.queries}") for run in runs))
+    for column in COLUMNS:
+        table.add_row(column[0], *(_cell(run, column) for run in runs))
     console.print(table)
 
 
@@ -136,6 +137,19 @@ def comparison_page(runs: Sequence[Run]) -> str:
         f"<h1>Patterns side by side</h1><p class=soft>{escape(benches)}. Calls and tokens are means per query, "
         f"seconds the median.</p>{charts}</body></html>\n"
     )
+
+
+def write_comparison(runs: Sequence[Run], file: Path) -> None:
+    """Write the page.
+
+    Raises:
+        OutputError: If it cannot be written.
+    """
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(comparison_page(runs), encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot be written ({error})", "Choose another file.", str(file)) from error
 
 
 def _chart(runs: Sequence[Run], column: tuple[str, str, str]) -> str:

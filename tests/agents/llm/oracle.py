@@ -39,6 +39,7 @@ class Oracle:
         return Says(json.dumps(self.answer(asked.question)))
 
     def answer(self, question: dict[str, Any]) -> Any:
+        self._instruction = question.get("instruction", self._instruction)
         if "instruction" in question or "unclear" in question:
             return self._reading(question)
         if "modality" in question:
