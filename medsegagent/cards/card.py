@@ -132,7 +132,7 @@ class DatasetCard(_Frozen):
     @field_validator("labels")
     @classmethod
     def _values_are_foreground(cls, labels: dict[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-        foreground = {name: values for name, values in labels.items() if name != "background"}
+        foreground = {name: values for name, values in labels.items() if name.lower() != "background"}
         for name, values in foreground.items():
             if not name.strip():
                 raise ValueError("a label has an empty name")
@@ -159,25 +159,59 @@ class DatasetCard(_Frozen):
         return {"background": 0} | {n: v[0] if len(v) == 1 else list(v) for n, v in labels.items()}
 
 
+_NNUNET_EXTRAS = frozenset(
+    ["authors", "citation", "converted_by", "dataset_name", "hdf5", "image_reader_writer", "nnunetv2_version", "numTest", "overwrite_image_reader_writer", "reference", "relase", "release", "tensorImageSize", "test", "training", "validation"]
+)
+"""Keys of nnU-Net's dataset.json that a card has no use for."""
+
+
+_OF_NNUNET = frozenset(
+    ["numTest", "release", "reference", "citation", "license", "licence_url", "tensorImageSize", "training", "test", "dataset_name", "dataset_release", "dataset_reference", "dataset_license", "converted_by", "image_reader_writer", "overwrite_image_reader_writer", "relase"]
+)
+"""Keys of dataset.json that mean nothing to a card."""
+
+
 def card_fields(raw: dict[str, Any], stem: str) -> dict[str, Any]:
     """Turn an older-style card or a bare dataset.json into this schema's fields.
+
+    An older-style card (`input_modalities`) is read leniently: what this schema does not know, or cannot use, such as
+    its `models` block, is left out.
 
     Args:
         raw: The decoded JSON object.
         stem: The file's name without ending, the name of a card that states none.
 
     Returns:
-        Fields for `DatasetCard.model_validate`; keys that no schema knows are kept, so that they are reported.
+        Fields for `DatasetCard.model_validate`; in other cards, keys that no schema knows are kept and so reported.
     """
     fields = dict(raw)
     fields.setdefault("name", stem)
-    if "channel_names" not in fields and "input_modalities" in fields:
-        fields["channel_names"] = fields.pop("input_modalities")
-    if "channel_names" not in fields and "modality" in fields:  # nnU-Net v1
-        fields["channel_names"] = fields.pop("modality")
+    older = "channel_names" not in fields and ("input_modalities" in fields or "modality" in fields)
+    if older:
+        fields["channel_names"] = fields["input_modalities"] if "input_modalities" in fields else fields["modality"]
     if isinstance(channels := fields.get("channel_names"), list):
         fields["channel_names"] = {str(index): name for index, name in enumerate(channels)}
-    labels = fields.get("labels")
-    if isinstance(labels, dict) and labels and all(re.fullmatch(r"\d+", str(key)) for key in labels):
-        fields["labels"] = {str(name): int(value) for value, name in labels.items()}  # v1 wrote value -> name
-    return fields
+    if isinstance(labels := fields.get("labels"), dict):
+        fields["labels"] = _label_fields(labels)
+    fields = {key: value for key, value in fields.items() if key not in _OF_NNUNET}
+    return _known(fields) if older else fields
+
+
+def _label_fields(labels: dict[str, Any]) -> dict[str, Any]:
+    """Names to values: nnU-Net v1 wrote them the other way round, and nnU-Net's ignore label is no structure."""
+    if labels and all(re.fullmatch(r"\d+", str(key)) and isinstance(value, str) for key, value in labels.items()):
+        labels = {name: int(value) for value, name in labels.items()}
+    return {name: values for name, values in labels.items() if name != "ignore"}
+
+
+def _known(fields: dict[str, Any]) -> dict[str, Any]:
+    """Only what the schema knows and accepts; name, channels and labels always stay and are checked."""
+    needed = {"name", "channel_names", "labels"}
+    text = {"description", "body_region", "file_ending", "website", "paper", "licence"}
+    kept = {key: value for key, value in fields.items() if key in needed or (key in text and isinstance(value, str))}
+    if isinstance(count := fields.get("numTraining"), int) and count >= 0:
+        kept["numTraining"] = count
+    order = fields.get("regions_class_order")
+    if isinstance(order, list) and all(isinstance(value, int) for value in order):
+        kept["regions_class_order"] = order
+    return kept
