@@ -43,7 +43,7 @@ def colours_of(ids: Sequence[str]) -> dict[str, Colour]:
     """Give each structure id its colour, red, green, blue, 0 to 255.
 
     An id has one preferred colour for ever; only where two of one segmentation prefer the same does the later one take
-    the next free. Beyond the palette's size colours repeat, darker each time round.
+    the next free. Beyond the palette's size colours return darker, and after four rounds repeat.
     """
     size = len(PALETTE)
     taken: dict[int, str] = {}
@@ -57,7 +57,7 @@ def colours_of(ids: Sequence[str]) -> dict[str, Colour]:
 
 
 def _shade(turn: int, index: int) -> Colour:
-    red, green, blue = (round(part * 0.72**turn) for part in PALETTE[index])
+    red, green, blue = (round(part * 0.75 ** (turn % 4)) for part in PALETTE[index])
     return red, green, blue
 
 

@@ -131,7 +131,8 @@ def draw_bar(axes: Axes, scene: Scene, plane: Plane) -> None:
     height, width = scene.extent(plane)
     length = 50 if width >= 120 else 10
     right, base, lift = width * 0.96, height * 0.965, height * 0.015
-    axes.plot([right - length, right], [base, base], color=INK, linewidth=2, solid_capstyle="butt")
+    (bar,) = axes.plot([right - length, right], [base, base], color=INK, linewidth=2, solid_capstyle="butt")
+    bar.set_path_effects(_halo(4.0))
     axes.annotate(
         f"{length // 10} cm",
         (right - length / 2, base - lift),

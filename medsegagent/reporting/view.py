@@ -16,6 +16,9 @@ Kind = TypeVar("Kind", bound=np.generic)
 Plane = Literal["axial", "coronal", "sagittal"]
 PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 
+SUV_SHOWN = 10.0
+"""Black in a PET picture; the bladder would hide all else if it set the scale."""
+
 Box = tuple[slice, slice, slice]
 
 _AXIS: dict[Plane, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
@@ -132,7 +135,7 @@ class Window:
 
 
 def window_for(volume: Volume, concepts: Sequence[str]) -> Window:
-    """Choose the window: soft tissue, lung or bone for CT by what is shown, percentiles for everything else."""
+    """Choose the window: soft tissue, lung or bone for CT by what is shown, SUV for PET, percentiles for the rest."""
     if volume.evidence.family == "CT":
         for centre, width, words in ((-500, 1500, ("lung",)), (400, 1800, ("vertebra", "rib", "femur", "skull"))):
             if concepts and all(any(word in concept for word in words) for concept in concepts):
@@ -142,5 +145,6 @@ def window_for(volume: Volume, concepts: Sequence[str]) -> Window:
     sample = sample[sample > sample.min()]
     low, high = (float(value) for value in np.percentile(sample, [1, 99.5]))
     if volume.evidence.family == "PET":
-        return Window(0.0, high, f"0 to {high:.3g}, inverted", inverted=True)
+        high = SUV_SHOWN if volume.unit == "SUVbw" else high
+        return Window(0.0, high, f"0 to {high:.3g} {volume.unit}".rstrip() + ", inverted", inverted=True)
     return Window(low, high, f"{low:.4g} to {high:.4g}")

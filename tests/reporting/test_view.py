@@ -82,4 +82,6 @@ class TestWindow:
         assert 680 < window.high <= 700
 
     def test_of_pet_is_inverted(self) -> None:
-        assert window_for(replace(volume(), evidence=ModalityEvidence("PET", 1.0, "tag")), []).inverted
+        pet = replace(volume(), array=volume().array + 1000, evidence=ModalityEvidence("PET", 1.0, "tag"))
+        assert window_for(pet, []).inverted
+        assert window_for(replace(pet, unit="SUVbw"), []).text == "0 to 10 SUVbw, inverted"
