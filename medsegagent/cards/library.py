@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
@@ -18,7 +18,6 @@ from medsegagent.cards.channels import Accepted, card_accepts
 from medsegagent.errors import CardError
 from medsegagent.vocabulary import Sided, load
 
-BUILT_IN = ("benchmark", "zoo", "all")
 _CARD_SIZE_LIMIT = 4 * 2**20
 
 
@@ -40,21 +39,25 @@ class Library:
             CardError: If the folder does not exist or holds no usable card.
         """
         shipped = _shipped_folder()
-        if str(which) == "benchmark":
-            return cls._from_files(sorted(shipped.glob("*.json")), shipped)
-        if str(which) == "zoo":
-            return cls._from_files(sorted((shipped / "zoo").rglob("*.json")), shipped / "zoo")
-        if str(which) == "all":
-            return cls._from_files(sorted(shipped.rglob("*.json")), shipped)
-        folder = Path(which)
+        built_in = {
+            "benchmark": (shipped, shipped.glob("*.json")),
+            "zoo": (shipped / "zoo", (shipped / "zoo").rglob("*.json")),
+            "all": (shipped, shipped.rglob("*.json")),
+        }
+        folder, files = built_in.get(str(which)) or (Path(which), Path(which).rglob("*.json"))
         if not folder.is_dir():
             raise CardError(
-                "there is no such folder", f"Give a folder of JSON cards, or one of {BUILT_IN}.", str(which)
+                "there is no such folder", "Give a folder of JSON cards, or benchmark, zoo or all.", str(which)
             )
-        return cls._from_files(sorted(folder.rglob("*.json")), folder)
+        library = cls.of_files(sorted(files))
+        if not library.cards:
+            detail = f" ({library.problems[0]})" if library.problems else ""
+            raise CardError(f"no usable card{detail}", "Put at least one JSON card there.", str(folder))
+        return library
 
     @classmethod
-    def _from_files(cls, files: list[Path], folder: Path) -> Library:
+    def of_files(cls, files: Iterable[Path]) -> Library:
+        """The cards in these files; what does not load, or has a name that another has, is in `problems`."""
         cards: dict[str, DatasetCard] = {}
         problems: list[CardError] = []
         for file in files:
@@ -67,9 +70,6 @@ class Library:
                 problems.append(CardError(f"a card named {card.name!r} exists already", "Rename one.", str(file)))
             else:
                 cards[card.name] = card
-        if not cards:
-            detail = f" ({problems[0]})" if problems else ""
-            raise CardError(f"no usable card{detail}", "Put at least one JSON card there.", str(folder))
         return cls(dict(sorted(cards.items())), tuple(problems))
 
     def get(self, name: str) -> DatasetCard:

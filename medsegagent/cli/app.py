@@ -69,7 +69,8 @@ def run_app(arguments: list[str]) -> int:
         problem(str(error))
         return int(error.exit_code)
     except typer.TyperException as error:
-        problem(f"{error.format_message()} `medsegagent --help` shows the commands, `COMMAND --help` its options.")
+        if message := error.format_message():  # without a command Typer has shown the help, and says nothing
+            problem(f"{message.rstrip('.')}. See `medsegagent --help`, or --help after a command.")
         return int(ExitCode.USAGE)
     except (KeyboardInterrupt, typer.Abort):
         problem("Interrupted; nothing half-written is left.")

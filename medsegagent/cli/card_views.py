@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich.markup import escape
 
+from medsegagent.cards.binding import bind
 from medsegagent.cards.card import DatasetCard
+from medsegagent.cards.checking import Finding
 from medsegagent.cli import screen
+from medsegagent.vocabulary import Vocabulary
 
 
 def show(card: DatasetCard) -> None:
@@ -28,3 +33,20 @@ def show(card: DatasetCard) -> None:
             for model in card.models
         ]
         screen.table(("model", "parts", "licence"), rows)
+
+
+def show_bindings(card: DatasetCard, vocabulary: Vocabulary) -> None:
+    """Show what each label was taken to mean."""
+    rows = []
+    for binding in bind(card, vocabulary):
+        meanings = [f"{item.side} {vocabulary.concept(item.id).name}".strip() for item in binding.concepts]
+        lesions = [vocabulary.concept(lesion).name for lesion in binding.lesions]
+        values = ", ".join(map(str, card.labels[binding.label]))
+        rows.append((binding.label, values, " or ".join(meanings) or "?", " and ".join(lesions)))
+    screen.table(("label", "values", "means", "with"), rows)
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """Show what is doubtful."""
+    if findings:
+        screen.table(("card", "label", "finding"), [(item.card, item.label, item.text) for item in findings])

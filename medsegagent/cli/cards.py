@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from medsegagent.cli import screen
-from medsegagent.cli.options import LibraryOption
+from medsegagent.cli.options import LibraryOption, ModelsDirOption
+from medsegagent.errors import ExitCode
 
 app = typer.Typer(help="Dataset cards: what can be segmented.", no_args_is_help=True)
 
@@ -49,3 +51,46 @@ def show_card(
         screen.as_json(card.model_dump(mode="json", by_alias=True))
     else:
         show(card)
+
+
+@app.command("add")
+def add_card(
+    source: Annotated[Path, typer.Argument(help="Model folder (DatasetNNN_NAME), dataset.json, or older-style card.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write the card to.")] = Path("cards"),
+    name: Annotated[str | None, typer.Option("--name", help="Name of the card; default the dataset's.")] = None,
+) -> None:
+    """Write a card for a trained model, and show what its labels were bound to."""
+    from medsegagent.cards.adding import card_from, write_card
+    from medsegagent.cards.checking import check_card
+    from medsegagent.cli.card_views import show_bindings, show_findings
+    from medsegagent.vocabulary import load
+
+    card = card_from(source, load(), name)
+    file = write_card(card, out)
+    show_bindings(card, load())
+    show_findings(check_card(card, load()))
+    screen.out.print(f"Written: {file}. Look the bindings over; `bindings` in the file corrects them.")
+
+
+@app.command("check")
+def check_cards(
+    files: Annotated[list[Path] | None, typer.Argument(help="Cards; default: all that ship.")] = None,
+    models_dir: ModelsDirOption = None,
+) -> None:
+    """Report broken cards, unbound labels, odd values, and installed models that differ from their card."""
+    from medsegagent.cards.checking import check_card
+    from medsegagent.cards.library import Library
+    from medsegagent.cli.card_views import show_findings
+    from medsegagent.models.store import find_installed
+    from medsegagent.vocabulary import load
+
+    library = Library.of_files(files) if files else Library.load("all")
+    for error in library.problems:
+        screen.problem(str(error))
+    findings = [finding for card in library for finding in check_card(card, load())]
+    show_findings(findings)
+    for problem in find_installed(library, models_dir).problems:
+        screen.warn(str(problem))
+    screen.out.print(f"{len(library)} cards checked, {len(findings)} findings, {len(library.problems)} broken.")
+    if library.problems:
+        raise typer.Exit(ExitCode.BAD_INPUT)
