@@ -35,6 +35,7 @@ def write_model(
     reader: str = "SimpleITKIO",
     regions_order: Sequence[int] | None = None,
     seed: int = 0,
+    features: Sequence[int] = (4, 8),
 ) -> Path:
     """Build the network through nnU-Net's own code, fill it with random weights, save as nnU-Net does."""
     import torch
@@ -44,13 +45,13 @@ def write_model(
     arch = {
         "network_class_name": "dynamic_network_architectures.architectures.unet.PlainConvUNet",
         "arch_kwargs": {
-            "n_stages": 2,
-            "features_per_stage": [4, 8],
+            "n_stages": len(features),
+            "features_per_stage": list(features),
             "conv_op": f"torch.nn.modules.conv.Conv{dims}d",
-            "kernel_sizes": [[3] * dims] * 2,
-            "strides": [[1] * dims, [2] * dims],
-            "n_conv_per_stage": [1, 1],
-            "n_conv_per_stage_decoder": [1],
+            "kernel_sizes": [[3] * dims] * len(features),
+            "strides": [[1] * dims] + [[2] * dims] * (len(features) - 1),
+            "n_conv_per_stage": [1] * len(features),
+            "n_conv_per_stage_decoder": [1] * (len(features) - 1),
             "conv_bias": True,
             "norm_op": f"torch.nn.modules.instancenorm.InstanceNorm{dims}d",
             "norm_op_kwargs": {"eps": 1e-05, "affine": True},
