@@ -27,7 +27,8 @@ def content_of(message: Any) -> Content | None:
 def envelope(content: Content, source: str) -> StructuredMessage[Any]:
     """Pack content for the team."""
     kind: Any = StructuredMessage[type(content)]  # type: ignore[misc]
-    message: StructuredMessage[Any] = kind(content=content, source=source)
+    plain = content.summary.replace("{", "{{").replace("}", "}}")  # what other chats, and their models, see of it
+    message: StructuredMessage[Any] = kind(content=content, source=source, format_string=plain)
     return message
 
 

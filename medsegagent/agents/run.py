@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from medsegagent.agents.base import content_of, envelope
+from medsegagent.agents.case import open_case, task_for
 from medsegagent.agents.llm.counsel import Warned
 from medsegagent.agents.llm.ledger import Ledger
 from medsegagent.agents.llm.mind import Mind
@@ -26,14 +27,10 @@ from medsegagent.agents.workspace import Options, Workspace
 from medsegagent.cards.library import Library
 from medsegagent.errors import UsageError
 from medsegagent.fusion.segmentation import Segmentation
-from medsegagent.images.read import read_volumes
-from medsegagent.images.volume import Volume
 from medsegagent.inference.plan import Plan
 from medsegagent.inference.runner import Progress
 from medsegagent.matching.selection import Selection
-from medsegagent.models.store import find_installed
 from medsegagent.reporting.run_folder import RunFolder, write_json
-from medsegagent.vocabulary import load as load_vocabulary
 
 Listener = Callable[[str, Content], None]
 """Told each message as it is said: the agent's name, the content."""
@@ -99,15 +96,12 @@ def segment(
     with target or nullcontext() as folder:
         started = time.perf_counter()
         stop = threading.Event()
-        volumes = read_volumes(_named(images))
-        cards = library if isinstance(library, Library) else Library.load(library)
-        workspace = Workspace(
-            library=cards,
-            vocabulary=load_vocabulary(),
-            store=find_installed(cards, Path(models_dir) if models_dir else None),
-            volumes=volumes,
+        workspace = open_case(
+            images,
+            folder if folder is not None else Path(),
+            library=library,
+            models_dir=models_dir,
             options=options,
-            folder=folder if folder is not None else Path(),
             progress=_interruptible(progress, stop),
         )
         workspace.add_seconds("reading", time.perf_counter() - started)
@@ -119,7 +113,7 @@ def segment(
                 listener(source, content)
 
         talk = _Talk(workspace, mind, Ledger(mind.max_calls, mind.max_tokens), hear, stop)
-        last = asyncio.run(talk.run(_task(instruction, modality, volumes)))
+        last = asyncio.run(talk.run(task_for(instruction, workspace.volumes, modality)))
         executed = talk.executed
         if isinstance(last, Refused):
             raise last.error
@@ -131,7 +125,7 @@ def segment(
         workspace.add_seconds("total", time.perf_counter() - started)
         transcript.write(folder / "transcript.jsonl")
         warnings = (*talk.warnings, *executed.warnings)
-        write_json(folder / "run.json", _record(executed, workspace, warnings) | talk.record(str(library)))
+        write_json(folder / "run.json", _record(executed, workspace, warnings) | talk.record(library))
     run_folder = Path(out) if out is not None else None
     return RunResult(
         selection=executed.selection,
@@ -181,11 +175,14 @@ class _Talk:
         """Calls and tokens."""
         return self._ledger.record()
 
-    def record(self, library: str) -> dict[str, Any]:
+    def record(self, library: Library | str | Path) -> dict[str, Any]:
         """Who thought, about which cards, and what that cost, for `run.json`."""
         endpoint = self._mind.endpoint
         asked = {"model": endpoint.model, "host": endpoint.host, "prompts": self._prompts} if endpoint else {}
-        return {"library": library, "mind": {"kind": self._mind.kind, **asked, "usage": self.usage}}
+        name = None if isinstance(library, Library) else str(library)
+        if name and Path(name).is_dir():
+            name = str(Path(name).resolve())
+        return {"library": name, "mind": {"kind": self._mind.kind, **asked, "usage": self.usage}}
 
 
 def _interruptible(progress: Progress | None, stop: threading.Event) -> Progress:
@@ -198,32 +195,6 @@ def _interruptible(progress: Progress | None, stop: threading.Event) -> Progress
             progress(model, done, total)
 
     return tick
-
-
-def _named(images: Path | str | Mapping[str, Path | str]) -> dict[str, Path]:
-    if isinstance(images, Mapping):
-        return {name: Path(path) for name, path in images.items()}
-    return {"": Path(images)}
-
-
-def _task(instruction: str, modality: str | None, volumes: tuple[Volume, ...]) -> Task:
-    """Put the images' own evidence beside the instruction; several images together are one study."""
-    evidence = [volume.evidence for volume in volumes]
-    families = [item.family for item in evidence]
-    if None in families:
-        return Task(instruction=instruction, modality=modality)
-    distinct = sorted({family for family in families if family}, key=lambda family: family != "PET")
-    return Task(
-        instruction=instruction,
-        modality=modality,
-        image_modality="/".join(distinct),
-        image_reason="; ".join(dict.fromkeys(item.reason for item in evidence)),
-        image_is_sure=min(item.confidence for item in evidence) >= SURE,
-    )
-
-
-SURE = 0.9
-"""Confidence from which an image's own modality overrules a contradicting instruction."""
 
 
 def _record(executed: Executed, workspace: Workspace, warnings: tuple[str, ...]) -> dict[str, Any]:

@@ -10,7 +10,20 @@ from autogen_agentchat.teams import DiGraphBuilder, GraphFlow
 
 from medsegagent.agents.acting import ExecutorAgent, ReporterAgent
 from medsegagent.agents.base import TypedAgent, content_of
-from medsegagent.agents.messages import CardsLeft, CardsUnusable, Content, Executed, NothingLeft, Parsed, Selected, Task
+from medsegagent.agents.case import task_for
+from medsegagent.agents.messages import (
+    CardsLeft,
+    CardsUnusable,
+    Content,
+    Executed,
+    NothingLeft,
+    Parsed,
+    Planned,
+    Refused,
+    Reported,
+    Selected,
+    Task,
+)
 from medsegagent.agents.thinking import AnatomyMatcherAgent, LabelMatcherAgent, ModalityMatcherAgent, ParserAgent
 from medsegagent.agents.workspace import Workspace
 from medsegagent.cards.library import Library
@@ -34,7 +47,13 @@ def build_team(workspace: Workspace, counsel: Counsel | None = None) -> GraphFlo
         workspace: The case.
         counsel: The language model to ask; None leaves the thinking to the rules.
     """
-    thinkers = _thinkers(workspace.library, workspace.vocabulary, counsel, force=workspace.options.force)
+    thinkers = _thinkers(
+        workspace.library,
+        workspace.vocabulary,
+        counsel,
+        force=workspace.options.force,
+        task_of=lambda text: task_for(text, workspace.volumes),
+    )
     parser, modality, anatomy, label = thinkers
     executor = ExecutorAgent(workspace)
     reporter = ReporterAgent(workspace)
@@ -58,18 +77,36 @@ def build_matching_team(library: Library, vocabulary: Vocabulary, counsel: Couns
     return _flow(list(thinkers), _coarse_to_fine(*thinkers))
 
 
+def message_types() -> list[type[BaseChatMessage]]:
+    """What the team says, for the `custom_message_types` of a larger chat that it takes part in."""
+    from medsegagent.agents.llm.counsel import Consulted, Warned
+
+    said = (
+        Task, Parsed, CardsLeft, NothingLeft, Selected, CardsUnusable, Planned, Executed, Reported, Refused, Consulted,
+        Warned,
+    )  # fmt: skip
+    return [StructuredMessage[content] for content in said]  # type: ignore[valid-type]
+
+
 Thinkers = tuple[ParserAgent, ModalityMatcherAgent, AnatomyMatcherAgent, LabelMatcherAgent]
 Edge = tuple[TypedAgent, type[Content], TypedAgent]
 """Who, on saying what, is answered by whom."""
 
 
-def _thinkers(library: Library, vocabulary: Vocabulary, counsel: Counsel | None, *, force: bool = False) -> Thinkers:
+def _thinkers(
+    library: Library,
+    vocabulary: Vocabulary,
+    counsel: Counsel | None,
+    *,
+    force: bool = False,
+    task_of: Callable[[str], Task] | None = None,
+) -> Thinkers:
     rules = (ModalityMatcherAgent(library), AnatomyMatcherAgent(library), LabelMatcherAgent(library))
     if counsel is None:
-        return ParserAgent(vocabulary, force=force), *rules
+        return ParserAgent(vocabulary, force=force, task_of=task_of), *rules
     from medsegagent.agents.llm import thinking
 
-    parser = thinking.AskingParserAgent(vocabulary, library, counsel, force=force)
+    parser = thinking.AskingParserAgent(vocabulary, library, counsel, force=force, task_of=task_of)
     if counsel.kind == "hybrid":
         return parser, *rules
     return (

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from medsegagent.agents.base import TypedAgent
+from collections.abc import Callable, Sequence
+
+from autogen_agentchat.base import Response
+from autogen_agentchat.messages import BaseChatMessage, TextMessage
+from autogen_core import CancellationToken
+
+from medsegagent.agents.base import TypedAgent, envelope
 from medsegagent.agents.messages import (
     CardsLeft,
     CardsUnusable,
@@ -28,10 +34,25 @@ class ParserAgent(TypedAgent):
     hears = (Task, NothingLeft)
     says: tuple[type[Content], ...] = (Parsed,)
 
-    def __init__(self, vocabulary: Vocabulary, *, force: bool = False) -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, *, force: bool = False, task_of: Callable[[str], Task] | None = None
+    ) -> None:
+        """Listen.
+
+        Args:
+            vocabulary: What words mean.
+            force: Go on where the instruction's modality contradicts the image.
+            task_of: Makes a task of plain text, as it comes from other chats; default the text alone.
+        """
         super().__init__("Parser", "Turns the instruction into a request: targets, modality, exclusions.")
         self._vocabulary = vocabulary
         self._force = force
+        self._task_of = task_of or (lambda text: Task(instruction=text))
+
+    async def on_messages(self, messages: Sequence[BaseChatMessage], cancellation_token: CancellationToken) -> Response:
+        """Answer the newest task or way back; plain text is a task."""
+        heard = [envelope(self._task_of(m.content), m.source) if isinstance(m, TextMessage) else m for m in messages]
+        return await super().on_messages(heard, cancellation_token)
 
     def answer(self, heard: Task | NothingLeft) -> Parsed | Refused:
         """Parse the task; or end the run, when no card survived and there is no other reading."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from medsegagent.agents.llm.answers import Cards, Labels, Reading
 from medsegagent.agents.llm.candidates import (
@@ -43,8 +43,16 @@ class AskingParserAgent(ParserAgent):
 
     says = (Parsed, Consulted, Warned)
 
-    def __init__(self, vocabulary: Vocabulary, library: Library, counsel: Counsel, *, force: bool = False) -> None:
-        super().__init__(vocabulary, force=force)
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        library: Library,
+        counsel: Counsel,
+        *,
+        force: bool = False,
+        task_of: Callable[[str], Task] | None = None,
+    ) -> None:
+        super().__init__(vocabulary, force=force, task_of=task_of)
         self._library = library
         self._counsel = counsel
 

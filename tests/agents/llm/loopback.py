@@ -46,7 +46,7 @@ class Asked:
     @property
     def prompt_tokens(self) -> int:
         """Characters / 4 of all messages."""
-        return sum(len(item["content"]) for item in self.body["messages"]) // 4
+        return sum(len(item["content"] or "") for item in self.body["messages"]) // 4
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,9 @@ def always(text: str) -> Behaviour:
 class Loopback:
     """The server: `with Loopback(behaviour) as server: ... server.url`."""
 
-    def __init__(self, behaviour: Behaviour, refuses: tuple[str, ...] = ()) -> None:
+    def __init__(self, behaviour: Behaviour, refuses: tuple[str, ...] = (), tool_name: str = "answer") -> None:
         self.behaviour = behaviour
+        self.tool_name = tool_name
         self.refuses = refuses
         """Forms answered with 400, as by an endpoint that lacks them."""
         self.asked: list[Asked] = []
@@ -154,7 +155,7 @@ def _handler(loopback: Loopback) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
             elif asked.body.get("stream"):
                 self._stream(asked, answer)
             else:
-                self._send(200, _completion(asked, answer))
+                self._send(200, _completion(asked, answer, loopback.tool_name))
 
         def _send(self, status: int, data: Any, headers: dict[str, str] | None = None) -> None:
             self._send_bytes(status, json.dumps(data).encode(), "application/json", headers or {})
@@ -179,10 +180,10 @@ def _handler(loopback: Loopback) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
     return Handler
 
 
-def _message(answer: Says) -> dict[str, Any]:
+def _message(answer: Says, tool_name: str) -> dict[str, Any]:
     if not answer.tool:
         return {"role": "assistant", "content": answer.text}
-    call = {"id": "call_1", "type": "function", "function": {"name": "answer", "arguments": answer.text}}
+    call = {"id": "call_1", "type": "function", "function": {"name": tool_name, "arguments": answer.text}}
     return {"role": "assistant", "content": None, "tool_calls": [call]}
 
 
@@ -195,9 +196,9 @@ def _base(asked: Asked, kind: str) -> dict[str, Any]:
     return {"id": "cmpl-1", "object": kind, "created": int(time.time()), "model": asked.body["model"]}
 
 
-def _completion(asked: Asked, answer: Says) -> dict[str, Any]:
+def _completion(asked: Asked, answer: Says, tool_name: str) -> dict[str, Any]:
     finish = "tool_calls" if answer.tool else "stop"
-    choice = {"index": 0, "message": _message(answer), "finish_reason": finish, "logprobs": None}
+    choice = {"index": 0, "message": _message(answer, tool_name), "finish_reason": finish, "logprobs": None}
     usage = {"usage": _usage(asked, answer)} if answer.usage else {}
     return _base(asked, "chat.completion") | {"choices": [choice]} | usage
 

@@ -1,0 +1,71 @@
+"""One case, ready for a team: images read, models found, the images' own evidence put beside the words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from medsegagent.agents.messages import Task
+from medsegagent.agents.workspace import Options, Workspace
+from medsegagent.cards.library import Library
+from medsegagent.images.read import read_volumes
+from medsegagent.images.volume import Volume
+from medsegagent.inference.runner import Progress
+from medsegagent.models.store import find_installed
+from medsegagent.vocabulary import load as load_vocabulary
+
+SURE = 0.9
+"""Confidence from which an image's own modality overrules a contradicting instruction."""
+
+
+def open_case(
+    images: Path | str | Mapping[str, Path | str],
+    folder: Path | str,
+    *,
+    library: Library | str | Path = "all",
+    models_dir: Path | str | None = None,
+    options: Options | None = None,
+    progress: Progress | None = None,
+) -> Workspace:
+    """Read the images and find the models.
+
+    Args:
+        images: One image file, or channel name -> file (`{"T1": ..., "FLAIR": ...}`).
+        folder: An existing folder that the team writes masks, figures and pictures into.
+        library: Cards to choose from, see `Library.load`.
+        models_dir: nnU-Net results folder; default the environment variable `nnUNet_results` and the model store.
+        options: How to run.
+        progress: Told of each tile.
+
+    Raises:
+        ImageError: If an image cannot be used.
+        CardError: If the library cannot be loaded.
+    """
+    named = images if isinstance(images, Mapping) else {"": images}
+    volumes = read_volumes({name: Path(path) for name, path in named.items()})
+    cards = library if isinstance(library, Library) else Library.load(library)
+    return Workspace(
+        library=cards,
+        vocabulary=load_vocabulary(),
+        store=find_installed(cards, Path(models_dir) if models_dir else None),
+        volumes=volumes,
+        options=options or Options(),
+        folder=Path(folder),
+        progress=progress,
+    )
+
+
+def task_for(instruction: str, volumes: tuple[Volume, ...], modality: str | None = None) -> Task:
+    """Put the images' own evidence beside the instruction; several images together are one study."""
+    evidence = [volume.evidence for volume in volumes]
+    families = [item.family for item in evidence]
+    if not volumes or None in families:
+        return Task(instruction=instruction, modality=modality)
+    distinct = sorted({family for family in families if family}, key=lambda family: family != "PET")
+    return Task(
+        instruction=instruction,
+        modality=modality,
+        image_modality="/".join(distinct),
+        image_reason="; ".join(dict.fromkeys(item.reason for item in evidence)),
+        image_is_sure=min(item.confidence for item in evidence) >= SURE,
+    )
