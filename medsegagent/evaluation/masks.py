@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from medsegagent.errors import ImageError, UsageError
 from medsegagent.export.convert import on_grid
-from medsegagent.export.segment import Coding, Segment, Segments
+from medsegagent.export.segment import Coding, Segment, Segments, bounding_box
 from medsegagent.images.geometry import describe, same_grid
 
 
@@ -134,10 +134,7 @@ def pair_up(
 def _surfaces(pair: Pair, spacing: tuple[float, float, float], tolerance_mm: float) -> tuple[float, float]:
     import surface_distance
 
-    # Cropped with a margin, because the library's own crop is the only bound on its memory.
-    box = tuple(
-        slice(max(0, int(held.min()) - 1), int(held.max()) + 2) for held in np.nonzero(pair.prediction | pair.reference)
-    )
+    box = bounding_box(pair.prediction | pair.reference)  # whole scans would take the library minutes
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # it calls scipy.ndimage by its old names
         distances = surface_distance.compute_surface_distances(pair.reference[box], pair.prediction[box], spacing[::-1])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from medsegagent.errors import OutputError
 from medsegagent.export.planes import on_planes
-from medsegagent.export.segment import Coding, Segment, Segments
+from medsegagent.export.segment import Coding, Segment, Segments, layers
 from medsegagent.images.dicom import Source
 from medsegagent.images.dicom_frames import quiet
 
@@ -72,20 +72,26 @@ def write_dicom_seg(segments: Segments, source: Source, path: Path, software: st
 def _pixels(items: list[Segment], segments: Segments, source: Source) -> NDArray[np.uint8]:
     """A label map by segment number where none overlap, `(frames, rows, columns)`; else one plane per segment, last."""
     planes = on_planes([item.mask for item in items], segments.grid, source.frames)
-    stack = np.stack([plane.astype(np.uint8) for plane in planes], axis=0)
-    order = _file_order(source)
-    if len(items) < 256 and int(stack.sum(axis=1, dtype=np.uint16).max()) <= 1:
-        numbers = np.arange(1, len(items) + 1, dtype=np.uint8)
-        labelled: NDArray[np.uint8] = np.einsum("fsrc,s->frc", stack, numbers, dtype=np.uint8, casting="unsafe")
-        return labelled[order]
-    return np.moveaxis(stack, 1, -1)[order]
+    shape = len(source.frames), *source.frames[0].shape
+    slots = _slots(source)
+    if len(items) < 256 and len(layers(items)) == 1:
+        labelled = np.zeros(shape, dtype=np.uint8)
+        for slot, plane in zip(slots, planes, strict=True):
+            for number, mask in enumerate(plane, 1):
+                labelled[slot][mask] = number
+        return labelled
+    stack = np.zeros((*shape, len(items)), dtype=np.uint8)
+    for slot, plane in zip(slots, planes, strict=True):
+        stack[slot] = np.moveaxis(plane, 0, -1)
+    return stack
 
 
-def _file_order(source: Source) -> list[int]:
-    """A multi-frame source is referred to in its own frame order, which need not be the slices'."""
-    if len(source.headers) > 1 or len(source.frames) == 1:
+def _slots(source: Source) -> list[int]:
+    """The place of each slice in the source: a multi-frame object's own frame order need not be the slices'."""
+    if len(source.headers) > 1:
         return list(range(len(source.frames)))
-    return [int(i) for i in np.argsort([frame.index or 0 for frame in source.frames])]
+    places = np.argsort(np.argsort([frame.index or 0 for frame in source.frames]))
+    return [int(place) for place in places]
 
 
 def _description(number: int, segment: Segment, software: str) -> SegmentDescription:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from medsegagent.export.segment import bounding_box
 from medsegagent.images.volume import Grid
 
 Vertices = NDArray[np.float64]
@@ -38,10 +39,12 @@ def surface(mask: NDArray[np.bool_], grid: Grid) -> tuple[Vertices, Faces]:
     """
     vertices: list[Vertices] = []
     faces: list[Faces] = []
-    labels, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    held = bounding_box(mask)
+    labels, _ = ndimage.label(mask[held], np.ones((3, 3, 3)))
+    corner = np.array([part.start for part in held[::-1]])
     count = 0
     for number, box in enumerate(ndimage.find_objects(labels), 1):
-        start = np.array([part.start for part in box[::-1]]) * np.array(grid.spacing)
+        start = (corner + [part.start for part in box[::-1]]) * np.array(grid.spacing)
         found, triangles = _component(labels[box] == number, grid)
         vertices.append(found + start)
         faces.append(triangles + count)
@@ -99,14 +102,13 @@ def _at_volume(field: NDArray[np.float32], grid: Grid, target: float) -> tuple[V
     """Cut at the level whose surface encloses `target` mm^3, found by bisection."""
     low, high = 0.02, 0.98
     level = 0.5
-    vertices, faces = _cut(field, grid, level)
     for _ in range(_MOST_TRIALS):
+        vertices, faces = _cut(field, grid, level)
         volume = mesh_volume(vertices, faces)
         if abs(volume / target - 1) <= _VOLUME_TOLERANCE:
             break
         low, high = (level, high) if volume > target else (low, level)
         level = (low + high) / 2
-        vertices, faces = _cut(field, grid, level)
     return vertices, faces
 
 

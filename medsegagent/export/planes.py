@@ -11,6 +11,8 @@ from medsegagent.errors import ImageError
 from medsegagent.images.dicom_frames import Frame
 from medsegagent.images.volume import Grid
 
+Vector = NDArray[np.float64]
+
 
 def on_planes(masks: Sequence[NDArray[np.bool_]], grid: Grid, frames: Sequence[Frame]) -> Iterator[NDArray[np.bool_]]:
     """Look up each pixel of each frame in the masks, nearest voxel; for the series' own grid that is a plain copy.
@@ -28,32 +30,70 @@ def on_planes(masks: Sequence[NDArray[np.bool_]], grid: Grid, frames: Sequence[F
     Raises:
         ImageError: If no frame meets the grid: the reference is another patient's, or another part's.
     """
-    axes = np.array(grid.direction).reshape(3, 3) * np.array(grid.spacing)
-    inverse = np.linalg.inv(axes)
-    upper = np.array(grid.size)
-    strides = np.array([1, grid.size[0], grid.size[0] * grid.size[1]])
-    flat = [mask.reshape(-1) for mask in masks]
+    inverse = np.linalg.inv(np.array(grid.direction).reshape(3, 3) * np.array(grid.spacing))
     met = False
     for frame in frames:
         result = np.zeros((len(masks), *frame.shape), dtype=bool)
         start, down, right = (inverse @ vector for vector in _vectors(frame, grid))
-        rows, columns = (np.arange(n) for n in frame.shape)
-        # (3, rows, columns): the voxel index of each pixel, as a sum of one term per row and one per column.
-        index = np.rint(
-            start[:, None, None] + np.multiply.outer(down, rows)[:, :, None] + right[:, None, None] * columns
-        )
-        inside = ((index >= 0) & (index < upper[:, None, None])).all(axis=0)
-        met = met or bool(inside.any())
-        voxels = (index * strides[:, None, None]).sum(axis=0)[inside].astype(np.int64)
-        for mask, plane in zip(flat, result, strict=True):
-            plane[inside] = mask[voxels]
+        look_up = _aligned if _runs_along_axes(down, right, frame.shape) else _oblique
+        met |= look_up(masks, grid.size, start, down, right, result)
         yield result
     if not met:
         what = "the reference series and the segmentation have no place in common"
         raise ImageError(what, "Give the series that the segmentation was made on.", "--reference")
 
 
-def _vectors(frame: Frame, grid: Grid) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+def _runs_along_axes(down: Vector, right: Vector, shape: tuple[int, int]) -> bool:
+    """Whether rows and columns each follow one axis of the grid, to a thousandth of a voxel over the whole frame."""
+    parts = [np.abs(step) * n > 1e-3 for step, n in ((down, shape[0]), (right, shape[1]))]
+    return [int(part.sum()) for part in parts] == [1, 1] and not (parts[0] & parts[1]).any()
+
+
+def _aligned(
+    masks: Sequence[NDArray[np.bool_]],
+    size: tuple[int, int, int],
+    start: Vector,
+    down: Vector,
+    right: Vector,
+    result: NDArray[np.bool_],
+) -> bool:
+    """Fill `result` by whole rows and columns; tell whether the frame meets the grid."""
+    row_axis, column_axis = int(np.argmax(np.abs(down))), int(np.argmax(np.abs(right)))
+    across = 3 - row_axis - column_axis
+    level = round(float(start[across]))
+    rows = np.rint(start[row_axis] + down[row_axis] * np.arange(result.shape[1])).astype(int)
+    columns = np.rint(start[column_axis] + right[column_axis] * np.arange(result.shape[2])).astype(int)
+    in_rows, in_columns = (rows >= 0) & (rows < size[row_axis]), (columns >= 0) & (columns < size[column_axis])
+    if not (0 <= level < size[across] and in_rows.any() and in_columns.any()):
+        return False
+    target = np.ix_(np.flatnonzero(in_rows), np.flatnonzero(in_columns))
+    for mask, plane in zip(masks, result, strict=True):
+        cut = np.take(mask.T, level, axis=across)  # x, y, z without one axis; the lower one comes first
+        cut = cut if row_axis < column_axis else cut.T
+        plane[target] = cut[np.ix_(rows[in_rows], columns[in_columns])]
+    return True
+
+
+def _oblique(
+    masks: Sequence[NDArray[np.bool_]],
+    size: tuple[int, int, int],
+    start: Vector,
+    down: Vector,
+    right: Vector,
+    result: NDArray[np.bool_],
+) -> bool:
+    """Fill `result` pixel by pixel; tell whether the frame meets the grid."""
+    rows, columns = (np.arange(n) for n in result.shape[1:])
+    # (3, rows, columns): the voxel index of each pixel, as a sum of one term per row and one per column.
+    index = np.rint(start[:, None, None] + np.multiply.outer(down, rows)[:, :, None] + right[:, None, None] * columns)
+    inside = ((index >= 0) & (index < np.array(size)[:, None, None])).all(axis=0)
+    x, y, z = (axis[inside].astype(int) for axis in index)
+    for mask, plane in zip(masks, result, strict=True):
+        plane[inside] = mask[z, y, x]
+    return bool(inside.any())
+
+
+def _vectors(frame: Frame, grid: Grid) -> tuple[Vector, Vector, Vector]:
     """From the grid's origin to the first pixel, to the next row, to the next column, in mm."""
     between_rows, between_columns = frame.spacing or (1.0, 1.0)
     row, column = np.array(frame.row), np.array(frame.column)

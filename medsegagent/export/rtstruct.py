@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from medsegagent.errors import OutputError
 from medsegagent.export.planes import on_planes
-from medsegagent.export.segment import Segment, Segments
+from medsegagent.export.segment import Segment, Segments, bounding_box
 from medsegagent.images.dicom import Source
 from medsegagent.images.dicom_frames import Frame, quiet
 
@@ -76,8 +76,10 @@ def _outlines(mask: NDArray[np.bool_], frame: Frame) -> list[Points]:
 
     if not mask.any():
         return []
+    box = bounding_box(mask)
+    corner = np.array([part.start - 1 for part in box])
     # 0.5 between 0 and 1 lies midway; "low" keeps diagonal neighbours apart, as the holes' background is joined.
-    rings = [ring[:-1] - 1 for ring in find_contours(np.pad(mask, 1).astype(np.float32), 0.5, "low")]
+    rings = [ring[:-1] + corner for ring in find_contours(np.pad(mask[box], 1).astype(np.float32), 0.5, "low")]
     turn = np.sign(max((_area(ring) for ring in rings), key=abs))  # the largest is an outline; holes turn the other way
     outer = [ring for ring in rings if _area(ring) * turn > 0]
     holes = [ring for ring in rings if _area(ring) * turn < 0]

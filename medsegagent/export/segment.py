@@ -82,6 +82,15 @@ def segments_of(
     return Segments(segmentation.grid, tuple(items))
 
 
+def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
+    """The smallest box that holds all of a mask that is not empty, one slice per axis."""
+    box = []
+    for axis in range(mask.ndim):
+        held = np.flatnonzero(mask.any(axis=tuple(other for other in range(mask.ndim) if other != axis)))
+        box.append(slice(int(held[0]), int(held[-1]) + 1))
+    return tuple(box)
+
+
 def label_map(segments: Sequence[Segment], shape: tuple[int, int, int]) -> NDArray[np.uint16]:
     """Paint segments in order, `(Z, Y, X)`, 0 where there is none."""
     array = np.zeros(shape, dtype=np.uint16)

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medsegagent.export.segment import Coding, Segment, Segments, label_map, layers
+from medsegagent.export.segment import Coding, Segment, Segments, bounding_box, label_map, layers
 
 _CATEGORY = "Segmentation category and type - 3D Slicer General Anatomy list"
 _ANATOMY = "Anatomic codes - DICOM master list"
@@ -65,11 +65,9 @@ def _fields(prefix: str, segment: Segment, layer: int) -> dict[str, str]:
 
 def _extent(segment: Segment) -> list[int]:
     """First and last index along x, y, z; an empty extent runs backwards, as VTK has it."""
-    extent = []
-    for axis in (2, 1, 0):
-        used = np.flatnonzero(segment.mask.any(axis=tuple({0, 1, 2} - {axis})))
-        extent += [int(used[0]), int(used[-1])] if used.size else [0, -1]
-    return extent
+    if not segment.mask.any():
+        return [0, -1] * 3
+    return [bound for part in reversed(bounding_box(segment.mask)) for bound in (part.start, part.stop - 1)]
 
 
 def _terminology(coding: Coding | None) -> str:

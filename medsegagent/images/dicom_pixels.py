@@ -89,12 +89,25 @@ def _images(dataset: Dataset, frames: Sequence[Frame]) -> Iterator[NDArray[np.fl
     from pydicom.pixels.utils import iter_pixels, pixel_array
 
     if frames[0].index is None:
-        yield np.asarray(apply_modality_lut(pixel_array(dataset), dataset), dtype=np.float32)
+        image = pixel_array(dataset)
+        if "ModalityLUTSequence" in dataset:
+            yield np.asarray(apply_modality_lut(image, dataset), dtype=np.float32)
+        else:
+            slope, intercept = dataset.get("RescaleSlope", None), dataset.get("RescaleIntercept", None)
+            yield _rescaled(image, float(1 if slope is None else slope), float(intercept or 0))
         return
     indices = [frame.index for frame in frames if frame.index is not None]
     for index, image in zip(indices, iter_pixels(dataset, indices=indices), strict=True):
-        slope, intercept = _rescale(dataset, index)
-        yield (image * slope + intercept).astype(np.float32)
+        yield _rescaled(image, *_rescale(dataset, index))
+
+
+def _rescaled(image: NDArray[Any], slope: float, intercept: float) -> NDArray[np.float32]:
+    result = image.astype(np.float32)
+    if slope != 1:
+        result *= np.float32(slope)
+    if intercept:
+        result += np.float32(intercept)
+    return result
 
 
 def _rescale(dataset: Dataset, index: int) -> tuple[float, float]:
