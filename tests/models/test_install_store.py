@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -321,3 +323,26 @@ def test_no_model_id_leads_out_of_the_store(name: str) -> None:
         return
     assert Path(made).name == made
     assert not made.startswith(".")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on file size")
+def test_a_disk_that_fills_up_while_unpacking_leaves_nothing_half_installed(home: ModelHome, tmp_path: Path) -> None:
+    archive = write_zip(tmp_path / "m.zip", model_files(weights=bytes(2**20)))
+    card = {"name": "Toy", "channel_names": {"0": "CT"}, "labels": LABELS}
+    card |= {"models": [{"id": "toy/one", "parts": [{"dataset_folder": "Dataset900_Toy"}]}]}
+    limited = (
+        "import json, resource, sys; from pathlib import Path\n"
+        "from medsegagent.cards.card import DatasetCard; from medsegagent.errors import OutputError\n"
+        "from medsegagent.models.home import ModelHome; from medsegagent.models.install import Installation, install\n"
+        "card = DatasetCard.model_validate(json.loads(sys.argv[1]))\n"
+        "how = Installation(ModelHome(Path(sys.argv[2])), archive=Path(sys.argv[3]))\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19))\n"
+        "try: install(card, card.models[0], how)\n"
+        "except OutputError as error: raise SystemExit(f'as hoped: {error}')\n"
+    )
+    command = [sys.executable, "-c", limited, json.dumps(card), str(home.folder), str(archive)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "as hoped" in done.stderr, done.stderr
+    assert "Make room" in done.stderr
+    assert home.roots() == {}
+    assert leftovers(home) == []
