@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from medsegagent.cards.library import Library
+from medsegagent.evaluation.bench import read_bench
 from medsegagent.evaluation.patterns import answerer
 from medsegagent.evaluation.run import evaluate_selection
 
@@ -76,3 +77,13 @@ def test_the_script_leaves_nothing_when_told_so(bench_file: Path, tmp_path: Path
     done = evaluate(tmp_path, "--test_file_path", str(bench_file), "--skip_results_saving")
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "results").iterdir()) == []
+
+
+def test_our_own_bench_stays_right(tmp_path: Path) -> None:
+    file = ROOT / "model_selection_test_case.jsonl"
+    found = evaluate_selection(file, folder=tmp_path, save=False)
+    assert found.accuracy.queries == len(read_bench(file).rows)
+    assert found.accuracy.rates.all_found >= 0.99
+    assert found.accuracy.refusals.rate is not None
+    assert found.accuracy.refusals.rate >= 0.98
+    assert found.accuracy.failed == 0
