@@ -86,6 +86,11 @@ _STRUCTURES = {
 """Label name -> the phantom's structures, where the name alone does not say it."""
 
 
+def structures_of(label: str) -> tuple[str, ...]:
+    """The phantom's structures behind a recipe's label; their union is the label's truth."""
+    return _STRUCTURES.get(label, (label.lower(),))
+
+
 def cases_of(recipe: Recipe) -> Iterator[TrainingCase]:
     """The recipe's training patients, all straight and in RAS order, labelled as the recipe wants."""
     contrast: Contrast = "MR" if recipe.channel == "MR" else "CT"
@@ -93,7 +98,7 @@ def cases_of(recipe: Recipe) -> Iterator[TrainingCase]:
         patient = make_patient(seed, contrast, orientation="RAS")
         labels = np.zeros(patient.labels.shape, np.uint8)
         for name, value in recipe.labels.items():
-            mask = patient.mask(*_STRUCTURES.get(name, (name.lower(),)))
+            mask = patient.mask(*structures_of(name))
             # Containing regions come first; what lies inside them overwrites its part with its own value.
             labels[mask] = value if isinstance(value, int) else value[0]
         yield TrainingCase(patient.image, labels, patient.grid)

@@ -74,28 +74,28 @@ def train(recipe: Recipe, cases: Iterable[TrainingCase], results: Path) -> Path:
     Returns:
         The model folder: dataset.json, plans.json, fold_all/checkpoint_final.pth.
     """
-    with TemporaryDirectory() as scratch, _environment(Path(scratch)):
+    with TemporaryDirectory() as scratch:
         work = Path(scratch)
-        log.info("%s: planning and preprocessing", recipe.dataset)
+        folders = {f"nnUNet_{name}": work / name for name in ("raw", "preprocessed", "results")}
+        for folder in folders.values():
+            folder.mkdir()
         _write_raw(recipe, cases, work / "raw" / recipe.dataset)
+        log.info("%s: planning and preprocessing", recipe.dataset)
+        settings = {name: str(folder) for name, folder in folders.items()} | {"nnUNet_compile": "f"}
         with (work / "log.txt").open("w") as quiet, redirect_stdout(quiet):
-            _plan_and_preprocess(recipe, work / "preprocessed" / recipe.dataset)
-            _fit(recipe, work / "preprocessed" / recipe.dataset)
+            with _environment(settings | {"nnUNet_n_proc_DA": "1"}):
+                _plan_and_preprocess(recipe, work / "preprocessed" / recipe.dataset)
+            with _environment(settings | {"nnUNet_n_proc_DA": "0"}):  # no workers, so that training repeats exactly
+                _fit(recipe, work / "preprocessed" / recipe.dataset)
         name = f"nnUNetTrainer__{_PLANS}__{CONFIGURATION}"
         return _install(work / "results" / recipe.dataset / name, results / recipe.dataset / name)
 
 
 @contextmanager
-def _environment(work: Path) -> Iterator[None]:
-    """nnU-Net reads its folders from the environment; the user's own come back afterwards.
-
-    Batches are made in this process (no data augmentation worker), so that training repeats exactly.
-    """
-    folders = {f"nnUNet_{name}": str(work / name) for name in ("raw", "preprocessed", "results")}
-    for folder in folders.values():
-        Path(folder).mkdir()
+def _environment(settings: Mapping[str, str]) -> Iterator[None]:
+    """nnU-Net reads its folders and switches from the environment; the user's own come back afterwards."""
     before = dict(os.environ)
-    os.environ.update(folders | {"nnUNet_n_proc_DA": "0", "nnUNet_compile": "f"})
+    os.environ.update(settings)
     try:
         yield
     finally:
