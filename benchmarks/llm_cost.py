@@ -40,7 +40,7 @@ BEYOND_THE_RULES: dict[str, Meant] = {
     "αριστερό νεφρό στην αξονική": [("αριστερό νεφρό", "left kidney")],
     "Segment the squishy pink bean-shaped pee makers on this MRI": [("squishy pink bean-shaped pee makers", "kidneys")],
     "the whoosh pipe leaving the pump upwards, cardiac CT": [("whoosh pipe leaving", "ascending aorta")],
-    "outline grandpa's sugar-juice organ behind the tummy, MR": [("sugar-juice organ", "pancreas")],
+    "rajaa perna magneettikuvasta": [("perna", "spleen")],
     "liver and the wobbling frobnicator in CT": [("liver", "liver"), ("wobbling frobnicator", "spleen")],
     "the spleen and the bilebag thingamajig on CT": [("spleen", "spleen"), ("bilebag", "gallbladder")],
 }  # fmt: skip

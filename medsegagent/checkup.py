@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from pydantic import BaseModel
 
+from medsegagent.agents.llm.config import load_endpoints, summary
 from medsegagent.cards.library import Library
+from medsegagent.errors import ConfigError
 from medsegagent.models.home import default_home
 from medsegagent.models.store import find_installed, results_roots
 
 _PACKAGES = ("medsegagent", "torch", "nnunetv2", "autogen-agentchat", "openai", "SimpleITK")
-_LLM_CONFIG = "OAI_CONFIG_LIST"
 
 
 class Checkup(BaseModel):
@@ -64,8 +64,8 @@ def _installed(package: str) -> str:
 
 
 def _llm_config() -> str:
-    if os.environ.get(_LLM_CONFIG):
-        return f"found (environment variable {_LLM_CONFIG})"
-    if Path(_LLM_CONFIG).is_file():
-        return f"found (file {_LLM_CONFIG})"
-    return "not found (not needed: the rules mind works without)"
+    try:
+        endpoints = load_endpoints()
+    except ConfigError as error:
+        return f"found, but cannot be used: {error}"
+    return f"found: {summary(endpoints)}" if endpoints else "not found (not needed: the rules mind works without)"

@@ -17,6 +17,7 @@ from medsegagent.agents.messages import (
 )
 from medsegagent.agents.workspace import Workspace
 from medsegagent.errors import ExitCode
+from medsegagent.export.formats import export_results
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.fusion.vote import fuse
 from medsegagent.inference.plan import Plan, Skipped
@@ -25,6 +26,7 @@ from medsegagent.inference.prediction import Failure
 from medsegagent.inference.runner import predict
 from medsegagent.matching.selection import Selection
 from medsegagent.reporting.results import paragraph, write_results
+from medsegagent.reporting.statistics import structure_statistics
 
 
 class ExecutorAgent(TypedAgent):
@@ -101,7 +103,7 @@ class ExecutorAgent(TypedAgent):
         predictions = [workspace.predictions[item.model.id] for item in done.models]
         covered = {target for prediction in predictions for target in prediction.masks}
         targets = [target for target in selection.request.targets if target.id in covered]
-        segmentation = fuse(predictions, targets, workspace.volumes[0].grid, workspace.vocabulary.contains)
+        segmentation = fuse(predictions, targets, workspace.volumes[0].grid, workspace.vocabulary.may_hold)
         workspace.segmentation = segmentation
         workspace.add_seconds("fusion", time.perf_counter() - started)
         voxel_ml = segmentation.grid.voxel_ml
@@ -146,16 +148,22 @@ class ReporterAgent(TypedAgent):
         workspace = self._workspace
         assert workspace.segmentation is not None  # Executed is said after fusion
         predictions = [workspace.predictions[item.model.id] for item in heard.plan.models]
-        files = write_results(
+        workspace.figures = structure_statistics(workspace.segmentation, workspace.volumes, predictions)
+        write_results(
             workspace.folder,
             workspace.segmentation,
             workspace.volumes,
             predictions,
+            workspace.figures,
             instruction=heard.selection.request.instruction,
             separate=workspace.options.separate,
             keep_predictions=workspace.options.keep_predictions,
         )
-        return Reported(paragraph=paragraph(workspace.segmentation, heard.warnings), files=files)
+        exported = export_results(
+            workspace.segmentation, workspace.volumes[0], workspace.folder, workspace.options.formats
+        )
+        warnings = (*heard.warnings, *exported.warnings)
+        return Reported(paragraph=paragraph(workspace.segmentation, warnings), warnings=exported.warnings)
 
 
 def _result(structure: Structure, voxel_ml: float) -> StructureResult:

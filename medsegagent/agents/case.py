@@ -8,6 +8,7 @@ from pathlib import Path
 from medsegagent.agents.messages import Task
 from medsegagent.agents.workspace import Options, Workspace
 from medsegagent.cards.library import Library
+from medsegagent.export.formats import check_formats
 from medsegagent.images.read import read_volumes
 from medsegagent.images.volume import Volume
 from medsegagent.inference.runner import Progress
@@ -38,18 +39,21 @@ def open_case(
         progress: Told of each tile.
 
     Raises:
-        ImageError: If an image cannot be used.
+        ImageError: If an image cannot be used, or not for the formats asked for.
         CardError: If the library cannot be loaded.
     """
+    options = options or Options()
     named = images if isinstance(images, Mapping) else {"": images}
-    volumes = read_volumes({name: Path(path) for name, path in named.items()})
+    paths = {name: Path(path) for name, path in named.items()}
+    check_formats(options.formats, next(iter(paths.values()), None))
+    volumes = read_volumes(paths)
     cards = library if isinstance(library, Library) else Library.load(library)
     return Workspace(
         library=cards,
         vocabulary=load_vocabulary(),
         store=find_installed(cards, Path(models_dir) if models_dir else None),
         volumes=volumes,
-        options=options or Options(),
+        options=options,
         folder=Path(folder),
         progress=progress,
     )

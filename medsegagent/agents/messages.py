@@ -5,8 +5,6 @@ Each class is the content of an AutoGen `StructuredMessage`; `summary` is the li
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pydantic import BaseModel, ConfigDict
 
 from medsegagent.errors import (
@@ -170,7 +168,8 @@ class Reported(Content):
     """Reporter -> the user: the end."""
 
     paragraph: str
-    files: tuple[Path, ...]
+    warnings: tuple[str, ...] = ()
+    """About the files written."""
 
     @property
     def summary(self) -> str:

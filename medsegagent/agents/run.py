@@ -29,7 +29,9 @@ from medsegagent.errors import UsageError
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.inference.plan import Plan
 from medsegagent.inference.runner import Progress
+from medsegagent.matching import explain
 from medsegagent.matching.selection import Selection
+from medsegagent.reporting.report import write_report
 from medsegagent.reporting.run_folder import RunFolder, write_json
 
 Listener = Callable[[str, Content], None]
@@ -124,8 +126,14 @@ def segment(
             raise RuntimeError(f"the conversation ended with {type(last).__name__}")
         workspace.add_seconds("total", time.perf_counter() - started)
         transcript.write(folder / "transcript.jsonl")
-        warnings = (*talk.warnings, *executed.warnings)
-        write_json(folder / "run.json", _record(executed, workspace, warnings) | talk.record(library))
+        warnings = (*talk.warnings, *executed.warnings, *last.warnings)
+        record = _record(executed, workspace, warnings) | talk.record(library)
+        assert workspace.segmentation is not None  # the Executor has executed
+        dropped = explain(executed.selection.request, workspace.library)
+        page = folder / "report.html"
+        write_report(page, record, workspace.segmentation, workspace.volumes[0], workspace.figures, dropped)
+        write_json(folder / "run.json", record)
+        files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     run_folder = Path(out) if out is not None else None
     return RunResult(
         selection=executed.selection,
@@ -135,7 +143,7 @@ def segment(
         structures=executed.structures,
         warnings=warnings,
         paragraph=last.paragraph,
-        files=tuple(run_folder / file for file in last.files) if run_folder else (),
+        files=tuple(run_folder / file for file in files) if run_folder else (),
         usage=talk.usage,
     )
 

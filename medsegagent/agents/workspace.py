@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from medsegagent.inference.plan import Skipped
 from medsegagent.inference.prediction import Prediction
 from medsegagent.inference.runner import Progress
 from medsegagent.models.store import Store
+from medsegagent.reporting.statistics import StructureStatistics
 from medsegagent.vocabulary import Vocabulary
 
 
@@ -27,6 +29,7 @@ class Options:
         separate: Write one mask per target too.
         keep_predictions: Write every model's own masks too.
         choice: Which of the models that could answer run.
+        formats: Further file formats, of `medsegagent.export.formats.FORMATS`.
     """
 
     device: str = "auto"
@@ -35,6 +38,7 @@ class Options:
     separate: bool = False
     keep_predictions: bool = False
     choice: Choice = field(default_factory=Choice)
+    formats: tuple[str, ...] = ()
 
 
 @dataclass
@@ -53,6 +57,8 @@ class Workspace:
     failed: dict[str, Skipped] = field(default_factory=dict)
     """Model id -> why it gave nothing."""
     segmentation: Segmentation | None = None
+    figures: Mapping[str, StructureStatistics] = field(default_factory=dict)
+    """Structure id -> what was measured."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add_seconds(self, stage: str, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -55,7 +56,7 @@ def mind_from(
         kind=chosen,
         endpoint=endpoint,
         allow_remote=allow_remote,
-        confirm=_confirm if may_ask and sys.stdin.isatty() else None,
+        confirm=cache(_confirm) if may_ask and sys.stdin.isatty() else None,
         max_calls=max_calls,
         max_tokens=max_tokens,
         use_cache=not no_cache,

@@ -100,7 +100,7 @@ class AskingParserAgent(ParserAgent):
             found = understand(reading, rules, left.base, left.words, self._vocabulary)
             complaints = list(found.complaints)
             if self._counsel.kind == "llm":
-                complaints += _overlooked(rules, found.request, last)
+                complaints += _overlooked(left_open(rules, self._vocabulary).base, found.request, last)
             return " ".join(complaints[:_MOST_COMPLAINTS])
 
         prompt = "resolver" if self._counsel.kind == "hybrid" else "parser"
@@ -115,7 +115,7 @@ class AskingParserAgent(ParserAgent):
 
 
 def _overlooked(rules: Request, request: Request, last: bool) -> list[str]:
-    """Targets that the rules see and the model does not; its second reading stands unless it is empty."""
+    """Targets that the rules are sure of and the model does not name; its second reading stands unless it is empty."""
     seen = {target.id for target in (*request.targets, *request.exclusions)}
     missing = [target.name for target in rules.targets if target.id not in seen]
     if not missing or (last and request.targets):

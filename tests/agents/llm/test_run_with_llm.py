@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +24,7 @@ from medsegagent.errors import OutputError
 from medsegagent.phantom import CARDS, MODELS
 
 Serve = Callable[..., Loopback]
+ROOT = Path(__file__).resolve().parents[3]
 SPLEEN = "segment the spleen in this CT"
 CODED = "segment the wobbling frobnicator in this CT"
 MEANT = {CODED: [("wobbling frobnicator", "spleen")]}
@@ -223,6 +227,35 @@ class TestTheCommandLine:
     def test_without_a_model_configured_nothing_changes(self, capfd: pytest.CaptureFixture[str]) -> None:
         assert run_app(["match", SPLEEN, "--library", "benchmark"]) == 0
         assert "warning" not in capfd.readouterr().err
+
+
+def test_what_the_rules_resolve_imports_no_autogen_though_a_model_is_configured() -> None:
+    probe = (
+        "import sys; from medsegagent.cli.app import run_app; code = run_app(['match', 'liver in CT']); "
+        "print('heavy:', sorted({'autogen_core', 'autogen_agentchat', 'openai', 'torch'} & set(sys.modules)), code)"
+    )
+    configured = json.dumps([{"model": "m", "base_url": "http://127.0.0.1:9/v1"}])
+    out = subprocess.check_output(
+        [sys.executable, "-c", probe], text=True, cwd=ROOT, env={**os.environ, "OAI_CONFIG_LIST": configured}
+    )
+    assert out.strip().endswith("heavy: [] 0")
+
+
+def test_doctor_says_what_is_configured_but_no_key(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv(
+        "OAI_CONFIG_LIST", json.dumps([{"model": "m", "base_url": "http://10.0.0.1/v1", "api_key": KEY}])
+    )
+    assert run_app(["doctor"]) == 0
+    said = capfd.readouterr()
+    assert "m at 10.0.0.1 (key set)" in said.out
+    monkeypatch.setenv("OAI_CONFIG_LIST", json.dumps([{"model": "m", "api_kee": KEY}]))
+    assert run_app(["doctor"]) == 0
+    broken = capfd.readouterr()
+    assert "api_kee" in broken.out
+    assert KEY not in said.out + said.err + broken.out + broken.err
 
 
 def test_every_prompt_has_a_version_and_names_its_input_as_data() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import socket
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -361,6 +363,19 @@ class TestTrouble:
         assert again.selection == first.selection
         assert len(server.asked) == 4
         assert (again.ledger.total.calls, again.ledger.total.cached) == (0, 4)
+
+
+@pytest.mark.parametrize("answer", [Says("hello"), Fails(401, f"bad key {KEY}"), Fails(500, KEY)])
+def test_no_log_at_any_level_holds_the_key(
+    serve: Serve, team: Team, caplog: pytest.LogCaptureFixture, answer: Any
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for name in list(logging.Logger.manager.loggerDict):
+        caplog.set_level(logging.DEBUG, logger=name)
+    with contextlib.suppress(MedSegAgentError):
+        team.decide("llm", serve(lambda asked: answer), LIVER)
+    assert "/chat/completions" in caplog.text
+    assert KEY not in caplog.text
 
 
 class TestPermission:
