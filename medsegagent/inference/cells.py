@@ -10,7 +10,8 @@ Axis order is (class, Z, Y, X) throughout. The loops hold no lock, so that threa
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numba
 import numpy as np
@@ -23,7 +24,13 @@ _INFINITE = 0x7C00
 _HALF_STEP = 1 << 41
 """Half precision keeps 10 bits after the point of float64's 52: half a unit of the last one kept."""
 
-_compiled = numba.njit(nogil=True, cache=True)
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Compile once per machine; where no folder can be written to keep the result, once per process."""
+    try:
+        return numba.njit(nogil=True, cache=True)(function)
+    except RuntimeError:
+        return numba.njit(nogil=True)(function)
 
 
 class Axis(NamedTuple):
@@ -156,7 +163,7 @@ def _interpolate(
         for j in range(2):
             for k in range(2):
                 total += ((corner[4 * i + 2 * j + k] * z[i]) * y[j]) * x[k]
-    return _to_half(total)
+    return float(_to_half(total))
 
 
 @_compiled
