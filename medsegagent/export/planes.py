@@ -68,7 +68,7 @@ def _aligned(
         return False
     target = np.ix_(np.flatnonzero(in_rows), np.flatnonzero(in_columns))
     for mask, plane in zip(masks, result, strict=True):
-        cut = np.take(mask.T, level, axis=across)  # x, y, z without one axis; the lower one comes first
+        cut = np.moveaxis(mask.T, across, 0)[level]  # a view: np.take would copy the whole mask
         cut = cut if row_axis < column_axis else cut.T
         plane[target] = cut[np.ix_(rows[in_rows], columns[in_columns])]
     return True
