@@ -22,8 +22,11 @@ from medsegagent.inference.runner import Progress as TileProgress
 def image_arguments(arguments: list[str]) -> dict[str, Path]:
     """Turn `FILE` or `NAME=FILE` arguments into channel name -> file.
 
+    Of several, those without a name get it from their file name (`sub-01_T1w.nii.gz`) or series description, and what
+    was taken for what is shown.
+
     Raises:
-        UsageError: If a name is given twice, or several files have no name.
+        UsageError: If a name is given twice, or several files have no name and nothing that says it.
     """
     images: dict[str, Path] = {}
     for argument in arguments:
@@ -31,12 +34,23 @@ def image_arguments(arguments: list[str]) -> dict[str, Path]:
         # A path may hold "=" itself: it is a name only if what stands before could be one.
         named = bool(separator) and not Path(argument).exists() and "/" not in name
         key, path = (name, Path(file)) if named else ("", Path(argument))
+        if not named and len(arguments) > 1:
+            key = _channel_of(path)
         if key in images:
             what = f"two images have the name {key!r}" if key else "several images were given without a name"
             remedy = "Give each its channel: -i T1=t1.nii.gz -i FLAIR=flair.nii.gz. Several patients: one run each."
             raise UsageError(what, remedy, "-i")
         images[key] = path
     return images
+
+
+def _channel_of(path: Path) -> str:
+    from medsegagent.images.inspection import channel_of
+
+    channel = channel_of(path)
+    if channel:
+        screen.err.print(f"{channel}: {path}", markup=False, highlight=False, soft_wrap=True)
+    return channel
 
 
 def run_case(

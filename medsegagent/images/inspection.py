@@ -88,6 +88,20 @@ def inspect(path: Path) -> Inspection:
     return Inspection((*(_series(path, item) for item in series), *found), warnings)
 
 
+def channel_of(path: Path) -> str:
+    """What a file or DICOM series is by its own words: "T1ce", "FLAIR", "CT"; "" if they say nothing, or too much.
+
+    Raises:
+        ImageError: If it is DICOM and cannot be read.
+    """
+    if not path.exists() or (path.is_file() and not is_dicom(path)):
+        return channel_of_file(path)
+    usable = [item for item in list_series(path)[0] if not item.problem]
+    if len(usable) != 1:
+        return ""
+    return channel_kind(usable[0].description) or usable[0].family or ""
+
+
 def _image_files(folder: Path) -> list[Path]:
     return sorted(file for file in folder.rglob("*") if extension(file) in READERS and file.is_file())
 

@@ -12,6 +12,7 @@ from dicom_builder import ball, pet, save, slices
 from medsegagent.errors import ImageError
 from medsegagent.images.channels import channel_of_file
 from medsegagent.images.dicom import read_dicom
+from medsegagent.images.inspection import channel_of
 from medsegagent.images.read import read_volumes
 
 
@@ -88,3 +89,12 @@ class TestOneGrid:
         _, second = read_volumes({"CT": tmp_path / "a", "T2": tmp_path / "b"})
         assert "frames of reference differ" in second.warnings[-1]
         assert "1.2.3.4" not in str(second)
+
+
+def test_a_dicom_series_is_named_by_its_description_and_else_by_its_modality(tmp_path: Path) -> None:
+    save(slices(ball(), description="AX T1 post Gd", modality="MR"), tmp_path / "t1")
+    save(slices(ball(), description="Abdomen"), tmp_path / "ct")
+    save(slices(ball(), description="Abdomen", number=5), tmp_path / "ct" / "more")
+    save(slices(ball(), description="Abdomen"), tmp_path / "one")
+    assert [channel_of(tmp_path / name) for name in ("t1", "one", "ct")] == ["T1ce", "CT", ""]
+    assert channel_of(tmp_path / "sub-01_FLAIR.nii.gz") == "FLAIR"
