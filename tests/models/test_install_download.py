@@ -16,7 +16,7 @@ from medsegagent.models import download as module
 from medsegagent.models.download import Patience, download
 
 DATA = bytes(range(256)) * (3 * 2**20 // 256)
-QUICK = Patience(attempts=3, timeout_s=2, pause_s=0.01)
+QUICK = Patience(attempts=3, timeout_s=20, pause_s=0.01)
 
 
 @pytest.fixture
@@ -147,8 +147,8 @@ def test_a_server_that_falls_silent_is_given_up(server: ArchiveServer, target: P
 
 
 def test_a_slow_but_steady_server_is_waited_for(server: ArchiveServer, target: Path) -> None:
-    server.routes["/m.zip"] = serve(DATA, pause_s=0.02)
-    download(server.url("/m.zip"), target, patience=Patience(attempts=1, timeout_s=0.5))
+    server.routes["/m.zip"] = serve(DATA, pause_s=0.05)
+    download(server.url("/m.zip"), target, patience=Patience(attempts=1, timeout_s=2))
     assert target.read_bytes() == DATA
 
 
