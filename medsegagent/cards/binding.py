@@ -15,7 +15,9 @@ from medsegagent.vocabulary.text import Token, tokenize
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z]{2})(?=[a-z]{3,})")
 _SIDES = {"left": "left", "l": "left", "lt": "left", "right": "right", "r": "right", "rt": "right"}
 _LEVELS = {"c": "c", "t": "t", "th": "t", "l": "l", "s": "s"}
-_SPARE = frozenset("of the and muscle region area part structure in gyri".split())
+_SPARE = frozenset(
+    ["of", "the", "and", "muscle", "region", "area", "part", "structure", "in", "gyri", "pediatric", "pediatrics"]
+)
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,12 @@ def _read(words: str, vocabulary: Vocabulary) -> tuple[tuple[Sided, ...], tuple[
 def _take_side(tokens: list[Token]) -> tuple[str, list[Token]]:
     for position, token in enumerate(tokens):
         following = tokens[position + 1] if position + 1 < len(tokens) else None
-        is_level = len(token.stem) == 1 and following is not None and following.kind == "number" and following.start == token.end
+        is_level = (
+            len(token.stem) == 1
+            and following is not None
+            and following.kind == "number"
+            and following.start == token.end
+        )
         if token.stem in _SIDES and not is_level and len(tokens) > 1:
             return _SIDES[token.stem], tokens[:position] + tokens[position + 1 :]
     return "", tokens
@@ -109,7 +116,11 @@ def _resolve(tokens: list[Token], vocabulary: Vocabulary) -> Sided | None:
         or _numbered(stems, vocabulary)
         or _sited_lesion(stems, vocabulary)
         or _bag(stems, vocabulary)
-        or (_resolve([t for t in tokens if t.kind != "number"], vocabulary) if stems[-1].isdigit() and len(stems) > 1 else None)
+        or (
+            _resolve([t for t in tokens if t.kind != "number"], vocabulary)
+            if stems[-1].isdigit() and len(stems) > 1
+            else None
+        )
     )
 
 

@@ -160,13 +160,48 @@ class DatasetCard(_Frozen):
 
 
 _NNUNET_EXTRAS = frozenset(
-    ["authors", "citation", "converted_by", "dataset_name", "hdf5", "image_reader_writer", "nnunetv2_version", "numTest", "overwrite_image_reader_writer", "reference", "relase", "release", "tensorImageSize", "test", "training", "validation"]
+    [
+        "authors",
+        "citation",
+        "converted_by",
+        "dataset_name",
+        "hdf5",
+        "image_reader_writer",
+        "nnunetv2_version",
+        "numTest",
+        "overwrite_image_reader_writer",
+        "reference",
+        "relase",
+        "release",
+        "tensorImageSize",
+        "test",
+        "training",
+        "validation",
+    ]
 )
 """Keys of nnU-Net's dataset.json that a card has no use for."""
 
 
 _OF_NNUNET = frozenset(
-    ["numTest", "release", "reference", "citation", "license", "licence_url", "tensorImageSize", "training", "test", "dataset_name", "dataset_release", "dataset_reference", "dataset_license", "converted_by", "image_reader_writer", "overwrite_image_reader_writer", "relase"]
+    [
+        "numTest",
+        "release",
+        "reference",
+        "citation",
+        "license",
+        "licence_url",
+        "tensorImageSize",
+        "training",
+        "test",
+        "dataset_name",
+        "dataset_release",
+        "dataset_reference",
+        "dataset_license",
+        "converted_by",
+        "image_reader_writer",
+        "overwrite_image_reader_writer",
+        "relase",
+    ]
 )
 """Keys of dataset.json that mean nothing to a card."""
 

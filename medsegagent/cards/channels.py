@@ -44,8 +44,12 @@ def channel_accepts(name: str, vocabulary: Vocabulary) -> frozenset[Accepted]:
                 subtypes.append(Accepted("MR", value))
     if loose and not families:
         families.append("CT")
-    subtypes += [Accepted(family, _subtype_in(family, value)) for value in loose for family in families if family != "PET"]
-    plain = [Accepted(family) for family in families if not any(item.family == family and item.subtype for item in subtypes)]
+    subtypes += [
+        Accepted(family, _subtype_in(family, value)) for value in loose for family in families if family != "PET"
+    ]
+    plain = [
+        Accepted(family) for family in families if not any(item.family == family and item.subtype for item in subtypes)
+    ]
     return frozenset(plain + [item for item in subtypes if item.subtype])
 
 

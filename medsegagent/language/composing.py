@@ -10,7 +10,21 @@ from medsegagent.vocabulary import Vocabulary
 
 _THROUGH = ("filler", "side", "all", "neutral", "segment_noun")
 _LIST_MARKS = frozenset(",/+&、")
-GENERIC = frozenset("bone muscle blood_vessels arteries veins nervous_system blood cartilage heart_chambers wall duct".split())
+GENERIC = frozenset(
+    [
+        "bone",
+        "muscle",
+        "blood_vessels",
+        "arteries",
+        "veins",
+        "nervous_system",
+        "blood",
+        "cartilage",
+        "heart_chambers",
+        "wall",
+        "duct",
+    ]
+)
 
 
 class Composer:
@@ -23,7 +37,13 @@ class Composer:
     def compose(self, mentions: list[Mention]) -> list[Mention]:
         """Sites joined to lesions and parts; adjectives that stand for their organ turned into it."""
         mentions = self._shared_heads(mentions)
-        for step in (self._one_lesion, self._site_before, self._site_after, self._site_shared, self._adjective_with_noun):
+        for step in (
+            self._one_lesion,
+            self._site_before,
+            self._site_after,
+            self._site_shared,
+            self._adjective_with_noun,
+        ):
             mentions = step(mentions)
         return mentions
 
@@ -39,20 +59,31 @@ class Composer:
         return concept.kind in ("lesion", "part") and not concept.part_of
 
     def is_generic(self, mention: Mention) -> bool:
-        """ "the bone", "the vessels": a noun that may stand for something named elsewhere."""
+        """As in "the bone", "the vessels": a noun that may stand for something named elsewhere."""
         return mention.id in GENERIC and not mention.adjective
 
     def is_site(self, mention: Mention) -> bool:
         """Something that a lesion or a part can be of."""
         concept = self._vocabulary.concept(mention.id)
-        return concept.kind not in ("lesion", "device") and not (concept.kind == "part" and not concept.part_of)
+        composed = "." in mention.id
+        return (
+            not composed
+            and concept.kind not in ("lesion", "device")
+            and not (concept.kind == "part" and not concept.part_of)
+        )
 
     def _plain(self, gap: Sequence[Item]) -> bool:
-        return all(item.has("filler", "side", "neutral", "whose") or item.mark in ("-", "'") or item.word == "s" for item in gap)
+        return all(
+            item.has("filler", "side", "neutral", "whose") or item.mark in ("-", "'") or item.word == "s"
+            for item in gap
+        )
 
     def _listed(self, gap: Sequence[Item]) -> bool:
-        return bool(gap) and len(gap) < 5 and any(i.has("and", "or") or i.mark in _LIST_MARKS for i in gap) and all(
-            i.has("and", "or", "filler", "side", "all") or i.mark in _LIST_MARKS or i.mark == "-" for i in gap
+        return (
+            bool(gap)
+            and len(gap) < 5
+            and any(i.has("and", "or") or i.mark in _LIST_MARKS for i in gap)
+            and all(i.has("and", "or", "filler", "side", "all") or i.mark in _LIST_MARKS or i.mark == "-" for i in gap)
         )
 
     def _sited(self, family: Mention, site: Mention) -> Mention:
@@ -74,7 +105,7 @@ class Composer:
     # ---- steps
 
     def _shared_heads(self, mentions: list[Mention]) -> list[Mention]:
-        """ "superior and inferior vena cava", "gluteus maximus and medius": the missing word is the neighbour's."""
+        """As in "superior and inferior vena cava", "gluteus maximus and medius": the neighbour has the missing word."""
         out = list(mentions)
         for position, item in enumerate(self._items):
             if not (item.has("and", "or", "to", "not") or item.mark in _LIST_MARKS):
@@ -100,7 +131,10 @@ class Composer:
 
     def _is_word(self, position: int) -> bool:
         item = self._items[position]
-        return not item.mark and (bool(item.meanings) or not item.has("filler", "and", "or", "side", "segment", "not", "modality", "its", "with", "of", "in"))
+        return not item.mark and (
+            bool(item.meanings)
+            or not item.has("filler", "and", "or", "side", "segment", "not", "modality", "its", "with", "of", "in")
+        )
 
     def _key(self, mention: Mention) -> list[str]:
         return mention.key.split(" ") if mention.key else []
@@ -118,22 +152,34 @@ class Composer:
         return []
 
     def _one_lesion(self, mentions: list[Mention]) -> list[Mention]:
-        """ "malignant focal lesions": two words for one thing, the first says what it is."""
+        """As in "malignant focal lesions": two words for one thing, the first says what it is."""
         out: list[Mention] = []
         for mention in mentions:
             previous = out[-1] if out else None
-            if previous and self._items[previous.last : mention.first] == [] and mention.id in ("lesion", "mass") and self.is_family(previous) and self._vocabulary.concept(previous.id).kind == "lesion":
+            if (
+                previous
+                and self._items[previous.last : mention.first] == []
+                and mention.id in ("lesion", "mass")
+                and self.is_family(previous)
+                and self._vocabulary.concept(previous.id).kind == "lesion"
+            ):
                 previous.last = mention.last
             else:
                 out.append(mention)
         return out
 
     def _site_before(self, mentions: list[Mention]) -> list[Mention]:
-        """ "liver tumour", "renal cysts", "Leber-Metastasen"."""
+        """As in "liver tumour", "renal cysts", "Leber-Metastasen"."""
         out: list[Mention] = []
         for mention in mentions:
             previous = out[-1] if out else None
-            if previous and self.is_family(mention) and self.is_site(previous) and self._plain(self.gap(previous, mention)) and not self._clause_between(previous, mention):
+            if (
+                previous
+                and self.is_family(mention)
+                and self.is_site(previous)
+                and self._plain(self.gap(previous, mention))
+                and not self._clause_between(previous, mention)
+            ):
                 out[-1] = self._sited(mention, previous)
                 self._spread_left(out)
             else:
@@ -144,13 +190,24 @@ class Composer:
         return any(item.word in ("is", "are", "has", "have", "for", "on", "at") for item in self.gap(left, right))
 
     def _spread_left(self, out: list[Mention]) -> None:
-        """ "liver and kidney tumours": a plural head goes with every item of the list before it."""
+        """As in "liver and kidney tumours": a plural head goes with every item of the list before it."""
         family = out[-1].id.partition(".")[0]
         for index in range(len(out) - 2, -1, -1):
             gap = self.gap(out[index], out[index + 1])
-            bare = not any(item.word in ("the", "a", "der", "die", "das", "la", "el", "le") or item.has("side") for item in gap)
-            joined = self._listed(gap) and bare and self.is_site(out[index]) and out[index].id != self._vocabulary.site(out[-1].id)
-            if not joined or not (out[index].adjective or (self._is_plural(out[-1]) and not self._is_plural(out[index]))) or self._vocabulary.concept(out[index].id).kind == "region":
+            bare = not any(
+                item.word in ("the", "a", "der", "die", "das", "la", "el", "le") or item.has("side") for item in gap
+            )
+            joined = (
+                self._listed(gap)
+                and bare
+                and self.is_site(out[index])
+                and out[index].id != self._vocabulary.site(out[-1].id)
+            )
+            if (
+                not joined
+                or not (out[index].adjective or (self._is_plural(out[-1]) and not self._is_plural(out[index])))
+                or self._vocabulary.concept(out[index].id).kind == "region"
+            ):
                 return
             out[index] = self._sited(Mention((family,), out[index].last, out[index].last), out[index])
 
@@ -160,7 +217,7 @@ class Composer:
         return word.endswith("s") or word.endswith("en") or not last.isascii()
 
     def _site_after(self, mentions: list[Mention]) -> list[Mention]:
-        """ "tumour of the kidney", "quiste renal", "bleed in the brain"."""
+        """As in "tumour of the kidney", "quiste renal", "bleed in the brain"."""
         out: list[Mention] = []
         index = 0
         while index < len(mentions):
@@ -169,8 +226,16 @@ class Composer:
             if following and self.is_family(mention) and self.is_site(following) and self._leads_to(mention, following):
                 out.append(self._sited(mention, following))
                 index += 2
-                while index < len(mentions) and self.is_site(mentions[index]) and self._listed(self.gap(mentions[index - 1], mentions[index])) and self._vocabulary.concept(mention.id).kind == "lesion" and not self._is_sited_family(mentions, index):
-                    out.append(self._sited(Mention(mention.ids, mentions[index].first, mentions[index].last), mentions[index]))
+                while (
+                    index < len(mentions)
+                    and self.is_site(mentions[index])
+                    and self._listed(self.gap(mentions[index - 1], mentions[index]))
+                    and self._vocabulary.concept(mention.id).kind == "lesion"
+                    and not self._is_sited_family(mentions, index)
+                ):
+                    out.append(
+                        self._sited(Mention(mention.ids, mentions[index].first, mentions[index].last), mentions[index])
+                    )
                     index += 1
                 continue
             out.append(mention)
@@ -189,13 +254,15 @@ class Composer:
         return not gap and (site.adjective or self._items[site.first].start - self._items[family.last - 1].end <= 1)
 
     def _site_shared(self, mentions: list[Mention]) -> list[Mention]:
-        """ "renal tumours and cysts", "liver and its lesions", "kidney with masses": the site stands before."""
+        """As in "renal tumours and cysts", "liver and its lesions", "kidney with masses": the site stands before."""
         for index in range(1, len(mentions)):
             mention, previous = mentions[index], mentions[index - 1]
             if not self.is_family(mention) or self._vocabulary.concept(mention.id).kind != "lesion":
                 continue
             gap = self.gap(previous, mention)
-            joined = self._listed(gap) or any(item.has("with", "its", "not", "and") or item.mark in ("(", "+", "/", ":") for item in gap)
+            joined = self._listed(gap) or any(
+                item.has("with", "its", "not", "and") or item.mark in ("(", "+", "/", ":") for item in gap
+            )
             if any(item.is_break for item in gap) or not joined or any(item.has("modality") for item in gap):
                 continue
             site = self._vocabulary.site(previous.id) or (previous.id if self.is_site(previous) else "")
@@ -206,7 +273,7 @@ class Composer:
         return mentions
 
     def _adjective_with_noun(self, mentions: list[Mention]) -> list[Mention]:
-        """ "hepatic parenchyma" is the liver; an adjective alone only gives context."""
+        """As in "hepatic parenchyma" is the liver; an adjective alone only gives context."""
         for mention in mentions:
             if mention.adjective:
                 follows = self._items[mention.last] if mention.last < len(self._items) else None

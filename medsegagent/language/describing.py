@@ -18,13 +18,142 @@ _BEYOND_DOUBT = 0.82
 _LEAST_WEIGHT = 4.0
 _EMPTY = frozenset(
     stem(word)
-    for word in (
-        "the a an of in to that which where who what is are be do does it its this that these from for on at by with and "
-        "or as organ structure thing part please segment show find me you i my we our image scan ct mri mr pet can could "
-        "one just when right after before into your their they them some has have people patient body human outline mark "
-        "need want contour get main two both der die das den dem des und ein eine einen im in am zum zur von mit fuer auf "
-        "bitte mir le la les un une du de et en dans qui que l d au aux sur el los las y del al una con por para se es 的 を に の が"
-    ).split()
+    for word in [
+        "the",
+        "a",
+        "an",
+        "of",
+        "in",
+        "to",
+        "that",
+        "which",
+        "where",
+        "who",
+        "what",
+        "is",
+        "are",
+        "be",
+        "do",
+        "does",
+        "it",
+        "its",
+        "this",
+        "that",
+        "these",
+        "from",
+        "for",
+        "on",
+        "at",
+        "by",
+        "with",
+        "and",
+        "or",
+        "as",
+        "organ",
+        "structure",
+        "thing",
+        "part",
+        "please",
+        "segment",
+        "show",
+        "find",
+        "me",
+        "you",
+        "i",
+        "my",
+        "we",
+        "our",
+        "image",
+        "scan",
+        "ct",
+        "mri",
+        "mr",
+        "pet",
+        "can",
+        "could",
+        "one",
+        "just",
+        "when",
+        "right",
+        "after",
+        "before",
+        "into",
+        "your",
+        "their",
+        "they",
+        "them",
+        "some",
+        "has",
+        "have",
+        "people",
+        "patient",
+        "body",
+        "human",
+        "outline",
+        "mark",
+        "need",
+        "want",
+        "contour",
+        "get",
+        "main",
+        "two",
+        "both",
+        "der",
+        "die",
+        "das",
+        "den",
+        "dem",
+        "des",
+        "und",
+        "ein",
+        "eine",
+        "einen",
+        "im",
+        "in",
+        "am",
+        "zum",
+        "zur",
+        "von",
+        "mit",
+        "fuer",
+        "auf",
+        "bitte",
+        "mir",
+        "le",
+        "la",
+        "les",
+        "un",
+        "une",
+        "du",
+        "de",
+        "et",
+        "en",
+        "dans",
+        "qui",
+        "que",
+        "l",
+        "d",
+        "au",
+        "aux",
+        "sur",
+        "el",
+        "los",
+        "las",
+        "y",
+        "del",
+        "al",
+        "una",
+        "con",
+        "por",
+        "para",
+        "se",
+        "es",
+        "的",
+        "を",
+        "に",
+        "の",
+        "が",
+    ]
 )
 
 
@@ -68,7 +197,9 @@ def _is_name(mention: Mention, items: Sequence[Item], vocabulary: Vocabulary) ->
     return not (loose or mention.id in GENERIC or mention.adjective or items[mention.last - 1].has("thing"))
 
 
-def _says_more(clause: Sequence[Item], first: int, inner: Sequence[Mention], described: Described, vocabulary: Vocabulary) -> bool:
+def _says_more(
+    clause: Sequence[Item], first: int, inner: Sequence[Mention], described: Described, vocabulary: Vocabulary
+) -> bool:
     """Some of the words that fit stand outside the names in the clause."""
     named = {i - first for m in inner if m.id not in GENERIC for i in range(m.first, m.last)}
     outside = {p for i, item in enumerate(clause) if i not in named for p in item.key.split(" ")} - _EMPTY
@@ -79,7 +210,13 @@ def _clauses(items: Sequence[Item]) -> Iterator[tuple[int, int]]:
     """Runs between stops, commas and modalities; a comma before a relative word does not end one."""
     start = 0
     for position, item in enumerate([*items, None]):
-        ends = item is None or item.is_break or _is_plain_modality(item) or item.mark == ":" or (item.mark in (",", "、") and not _goes_on(items, position))
+        ends = (
+            item is None
+            or item.is_break
+            or _is_plain_modality(item)
+            or item.mark == ":"
+            or (item.mark in (",", "、") and not _goes_on(items, position))
+        )
         if ends:
             if position > start:
                 yield start, position

@@ -10,7 +10,7 @@ from medsegagent.language.items import Item, read_items, span_of
 from medsegagent.language.request import Modality, Request
 from medsegagent.vocabulary import load
 
-FOREIGN = frozenset("US XR SPECT endoscopy photo histology OCT ECG".split())
+FOREIGN = frozenset(["US", "XR", "SPECT", "endoscopy", "photo", "histology", "OCT", "ECG"])
 
 
 def is_imaging(item: Item) -> bool:
@@ -40,7 +40,11 @@ def read_modality(instruction: str, items: Sequence[Item], sequences: Sequence[I
             continue
         used.append(item)
         for value in values:
-            family, slash, subtype = value.partition("/") if item.has("modality") or item in sequences or item.has("french_ct") else ("", "/", value)
+            family, _, subtype = (
+                value.partition("/")
+                if item.has("modality") or item in sequences or item.has("french_ct")
+                else ("", "/", value)
+            )
             combined = combined or "+" in family
             families += [f for f in family.split("+") if f and f not in families]
             subtypes += [s for s in subtype.split("+") if s and s not in subtypes]
@@ -71,7 +75,7 @@ def _between(items: Sequence[Item], used: Sequence[Item]) -> Sequence[Item]:
 
 
 def _is_denied(items: Sequence[Item], position: int) -> bool:
-    """ "not the CT", "no MRI"."""
+    """As in "not the CT", "no MRI"."""
     for item in reversed(items[max(0, position - 2) : position]):
         if item.has("not"):
             return True
@@ -81,16 +85,20 @@ def _is_denied(items: Sequence[Item], position: int) -> bool:
 
 
 def settle_homonyms(items: list[Item]) -> list[Item]:
-    """ "TC" is Spanish for CT, unless another modality is named: then it is the tumour core."""
+    """As in "TC" is Spanish for CT, unless another modality is named: then it is the tumour core."""
     named = [item for item in items if item.has("modality", "sequence_or_level")]
     return [
-        item if not (item.meanings and item.has("modality")) else replace(item, meanings=()) if named == [item] else replace(item, words=())
+        item
+        if not (item.meanings and item.has("modality"))
+        else replace(item, meanings=())
+        if named == [item]
+        else replace(item, words=())
         for item in items
     ]
 
 
 def _is_french(items: Sequence[Item]) -> bool:
-    """ "scanner" is the French CT, and in English a machine."""
+    """As in "scanner" is the French CT, and in English a machine."""
     english = ("the", "our", "my", "from", "please", "in", "on", "with", "siemens", "ge", "philips", "tesla")
     return not any(item.has("modality") or item.word in english for item in items)
 

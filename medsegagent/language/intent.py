@@ -7,35 +7,48 @@ from collections.abc import Sequence
 
 from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
-from medsegagent.language.mentions import Mention
 from medsegagent.language.request import Intent
 from medsegagent.vocabulary.text import fold
 
-_INJECTION = re.compile(
-    r"(ignor\w*|disregard\w*|forget|override|bypass|overlook|discard|skip)\W+(?:\w+\W+){0,5}?"
-    r"(instructions?|prompts?|rules?|guidelines?|conventions?|directives?|constraints?|system message|training|"
-    r"everything (?:above|before|you)|what you were told|anweisungen|regeln|instrucciones|reglas|consignes|regles)"
-    r"|system\s*prompt|jailbreak|developer mode|do anything now|you are now|from now on you|act as (?:an?|if)|pretend (?:to|you|that)"
-    r"|</?(?:system|assistant|user|instruction)|\[/?inst\]|^\s*(?:system|assistant|developer)\s*:|#+\s*(?:system|instruction)"
-    r"|expected_datasets|new instructions?|(?:your|the) (?:correct|right|final|expected) answer (?:is|must|should)|the answer (?:is|must be|should be)\b"
-    r"|(?:return|output|answer|respond|reply|print|say|select|choose|give|list|include|emit|use|pick)\w*\W+(?:\w+\W+){0,4}?(?:every|all|any|each)\W+(?:\w+\W+){0,3}?(?:datasets?|labels?|models?|cards?|ids?|values?)\b"
-    r"|(?:return|output|answer|respond|reply|print|emit)\w*\W+(?:\w+\W+){0,5}?(?:json|\{|exactly|verbatim|only the (?:word|number)|empty dict)"
-    r"|\{\s*[\"'][\w .-]+[\"']\s*:\s*[\[\d{]|(?:dataset|label|class|card)s?\s*(?:=|:)\s*[\[\d\"']"
-    r"|(?:reveal|show|print|repeat|leak|tell me|display|dump)\W+(?:\w+\W+){0,3}?(?:prompt|instructions|system message|api key|password|secret|configuration)"
-    r"|(?:rm -rf|drop table|os\.system|import os|<script|\$\(|eval\()"
-    r"|忽略.{0,8}(?:指令|指示|规则|提示|要求)|无视.{0,8}(?:指令|指示|规则)|忘记.{0,8}(?:指令|规则)|系统提示"
-    r"|(?:指示|命令|ルール|プロンプト|指令).{0,6}(?:無視|忘れ)|(?:返回|输出|选择)(?:所有|全部).{0,6}(?:数据集|标签|模型)"
-    r"|(?:ignorier|vergiss|missacht)\w*.{0,30}(?:anweisung|regel|vorgabe)|(?:gib|nenne|wahle) (?:alle|jede)\w* (?:datensatz|datensatze|label|modelle)"
-    r"|(?:ignor|oubli)\w*.{0,30}(?:instructions|consignes|regles)|(?:ignora|olvida)\w*.{0,30}(?:instrucciones|reglas|indicaciones)"
-    r"|(?:renvoie|retourne|affiche)\w* (?:tous|toutes) .{0,10}(?:jeux de donnees|datasets|labels)|(?:devuelve|muestra)\w* (?:todos|todas) .{0,10}(?:conjuntos|datasets|etiquetas)",
-    re.MULTILINE,
+_ANY = r"\W+(?:\w+\W+)"  # then some words
+_ALL_OF = r"(?:every|all|any|each)\W+(?:\w+\W+){0,3}?(?:datasets?|labels?|models?|cards?|ids?|values?)\b"
+_ORDERS = (
+    # drop what you were told
+    rf"(?:ignor\w*|disregard\w*|forget|override|bypass|overlook|discard|skip){_ANY}{{0,5}}?"
+    r"(?:instructions?|prompts?|rules?|guidelines?|conventions?|directives?|constraints?|system message|training"
+    r"|everything (?:above|before|you)|what you were told|anweisungen|regeln|instrucciones|reglas|consignes|regles)",
+    r"system\s*prompt|jailbreak|developer mode|do anything now|you are now|from now on you|new instructions?",
+    r"act as (?:an?|if)\b|pretend (?:to|you|that)",
+    r"</?(?:system|assistant|user|instruction)|\[/?inst\]|^\s*(?:system|assistant|developer)\s*:|#+\s*(?:system|instruction)",
+    # dictate the answer
+    r"expected_datasets|(?:your|the) (?:correct|right|final|expected) answer (?:is|must|should)",
+    r"the answer (?:is|must be|should be)\b",
+    rf"(?:return|output|answer|respond|reply|print|say|select|choose|give|list|include|emit|use|pick)\w*"
+    rf"{_ANY}{{0,4}}?{_ALL_OF}",
+    rf"(?:return|output|answer|respond|reply|print|emit)\w*{_ANY}{{0,5}}?"
+    r"(?:json|\{|exactly|verbatim|only the (?:word|number)|empty dict)",
+    r"\{\s*[\"'][\w .-]+[\"']\s*:\s*[\[\d{]|(?:dataset|label|class|card)s?\s*(?:=|:)\s*[\[\d\"']",
+    # secrets and code
+    rf"(?:reveal|show|print|repeat|leak|tell me|display|dump){_ANY}{{0,3}}?"
+    r"(?:prompt|instructions|system message|api key|password|secret|configuration)",
+    r"rm -rf|drop table|os\.system|import os|<script|\$\(|eval\(",
+    # the same in other languages
+    r"(?:忽略|无视|忘记).{0,8}(?:指令|指示|规则|提示|要求)|系统提示|(?:返回|输出|选择)(?:所有|全部).{0,6}(?:数据集|标签|模型)",
+    r"(?:指示|命令|ルール|プロンプト|指令).{0,6}(?:無視|忘れ)",
+    r"(?:ignorier|vergiss|missacht)\w*.{0,30}(?:anweisung|regel|vorgabe)",
+    r"(?:gib|nenne) (?:alle|jede)\w* (?:daten|label|modelle)",
+    r"(?:ignor|oubli)\w*.{0,30}(?:instructions|consignes|regles)",
+    r"(?:ignora|olvida)\w*.{0,30}(?:instrucciones|reglas|indicaciones)",
+    r"(?:renvoie|retourne|affiche)\w* (?:tous|toutes) .{0,10}(?:jeux de donnees|datasets|labels)",
+    r"(?:devuelve|muestra)\w* (?:todos|todas) .{0,10}(?:conjuntos|datasets|etiquetas)",
 )
+_GIVES_ORDERS = re.compile("|".join(_ORDERS), re.MULTILINE)
 _SCAN_LIMIT = 20_000
 
 
 def gives_orders(instruction: str) -> bool:
     """Whether the text tries to change our instructions or to dictate the answer, instead of naming anatomy."""
-    return _INJECTION.search(_plain(instruction[:_SCAN_LIMIT])) is not None
+    return _GIVES_ORDERS.search(_plain(instruction[:_SCAN_LIMIT])) is not None
 
 
 def _plain(text: str) -> str:
@@ -43,10 +56,13 @@ def _plain(text: str) -> str:
     return folded.replace("aeh", "ah") if folded.isascii() else folded
 
 
-def find_intent(items: Sequence[Item], mentions: Sequence[Mention]) -> Intent:
-    """segment, measure, ask (a question about the world or about us), or none (small talk, other images)."""
-    inside = {i for m in mentions for i in range(m.first, m.last)}
-    loose = [item for position, item in enumerate(items) if position not in inside]
+def find_intent(items: Sequence[Item], loose: Sequence[Item]) -> Intent:
+    """segment, measure, ask (a question about the world or about us), or none (small talk, other images).
+
+    Args:
+        items: The whole instruction.
+        loose: The items that name no structure.
+    """
     imaging = any(is_imaging(item) for item in loose)
     wants = _wants(loose)
     measures = any(item.has("measure") for item in loose)
@@ -55,10 +71,14 @@ def find_intent(items: Sequence[Item], mentions: Sequence[Mention]) -> Intent:
         return "none"
     if asks and not (measures and not _about_the_world(loose)) and not _polite(items, wants):
         return "ask"
-    if any(item.has("chat") for item in loose) or (any(item.has("smalltalk") for item in loose) and not imaging and not wants):
+    if any(item.has("chat") for item in loose) or (
+        any(item.has("smalltalk") for item in loose) and not imaging and not wants
+    ):
         return "none"
     if wants or measures:
-        return "measure" if measures and not any(i.has("segment") and not i.has("measure") for i in loose) else "segment"
+        return (
+            "measure" if measures and not any(i.has("segment") and not i.has("measure") for i in loose) else "segment"
+        )
     return "segment" if imaging or (_is_terse(loose) and not _is_sentence(loose)) else "none"
 
 
@@ -71,11 +91,14 @@ def _asks(items: Sequence[Item], loose: Sequence[Item]) -> bool:
 
 
 def _about_the_world(loose: Sequence[Item]) -> bool:
-    return any(item.key in ("function of", "what does", "what do", "why", "definition", "explain", "normal", "is it normal") for item in loose)
+    return any(
+        item.key in ("function of", "what does", "what do", "why", "definition", "explain", "normal", "is it normal")
+        for item in loose
+    )
 
 
 def _polite(items: Sequence[Item], wants: bool) -> bool:
-    """ "Can you segment ...?" asks for work; "How do I segment ...?" asks about it."""
+    """As in "Can you segment ...?" asks for work; "How do I segment ...?" asks about it."""
     first_ask = next((i for i, item in enumerate(items) if item.has("ask")), None)
     first_want = next((i for i, item in enumerate(items) if item.has("segment") and not item.has("ask")), None)
     return wants and first_ask is not None and first_want is not None and first_want < first_ask
@@ -83,13 +106,71 @@ def _polite(items: Sequence[Item], wants: bool) -> bool:
 
 def _is_sentence(loose: Sequence[Item]) -> bool:
     """Somebody tells something ("my heart is broken") instead of naming what is wanted."""
-    verbs = ("is", "are", "am", "was", "were", "has", "have", "had", "does", "do", "ist", "sind", "est", "sont", "es", "son")
-    subjects = ("i", "my", "you", "your", "he", "she", "his", "her", "we", "they", "mein", "meine", "ich", "mon", "mi", "je", "yo")
+    verbs = (
+        "is",
+        "are",
+        "am",
+        "was",
+        "were",
+        "has",
+        "have",
+        "had",
+        "does",
+        "do",
+        "ist",
+        "sind",
+        "est",
+        "sont",
+        "es",
+        "son",
+    )
+    subjects = (
+        "i",
+        "my",
+        "you",
+        "your",
+        "he",
+        "she",
+        "his",
+        "her",
+        "we",
+        "they",
+        "mein",
+        "meine",
+        "ich",
+        "mon",
+        "mi",
+        "je",
+        "yo",
+    )
     words = {item.word for item in loose}
     return not words.isdisjoint(verbs) and not words.isdisjoint(subjects)
 
 
 def _is_terse(loose: Sequence[Item]) -> bool:
     """Hardly anything but the names of structures: a request by telegram."""
-    content = [item for item in loose if not item.mark and not item.has("filler", "and", "or", "of", "in", "side", "with", "all", "its", "not", "but", "to", "neutral", "thing", "num", "ord") and item.number is None]
+    content = [
+        item
+        for item in loose
+        if not item.mark
+        and not item.has(
+            "filler",
+            "and",
+            "or",
+            "of",
+            "in",
+            "side",
+            "with",
+            "all",
+            "its",
+            "not",
+            "but",
+            "to",
+            "neutral",
+            "thing",
+            "num",
+            "ord",
+        )
+        and item.number is None
+    ]
     return len(content) <= 2

@@ -108,12 +108,12 @@ def _item(
     tokens: list[Token], phrase: Phrase, vocabulary: Vocabulary, sides: dict[int, str], shouted: bool
 ) -> Item | None:
     first, last = tokens[phrase.first], tokens[phrase.last - 1]
-    words = tuple(
-        (cls, value) for m in phrase.meanings if m.flag == "w" for cls, _, value in [m.id.partition(":")]
-    )
+    words = tuple((cls, value) for m in phrase.meanings if m.flag == "w" for cls, _, value in [m.id.partition(":")])
     capital = first.capital and not shouted
     meanings = tuple(
-        m for m in phrase.meanings if m.flag != "w" and (m.flag != "b" or capital or not words) and _long_enough(m, phrase, capital)
+        m
+        for m in phrase.meanings
+        if m.flag != "w" and (m.flag != "b" or capital or not words) and _long_enough(m, phrase, capital)
     )
     if any(m.flag == "b" for m in meanings) and capital and not any(cls == "modality" for cls, _ in words):
         words = ()
@@ -160,7 +160,7 @@ def _with_line_breaks(instruction: str, items: list[Item]) -> list[Item]:
 
 
 def _camel_split(instruction: str, tokens: list[Token]) -> list[Token]:
-    """ "BrainStem" and "OpticNrv" are two words each."""
+    """As in "BrainStem" and "OpticNrv" are two words each."""
     out: list[Token] = []
     for token in tokens:
         written = instruction[token.start : token.end]

@@ -43,7 +43,9 @@ def level_at(items: Sequence[Item], position: int, sequences: bool) -> tuple[str
     if letter is None or position + 1 >= len(items):
         return None
     following = items[position + 1]
-    spaced = following.start - item.end == 1 and (len(item.word) > 1 or (item.capital and _beside_spine(items, position)))
+    spaced = following.start - item.end == 1 and (
+        len(item.word) > 1 or (item.capital and _beside_spine(items, position))
+    )
     if following.number is None or (following.start != item.end and not spaced):
         return None
     id_ = f"vertebra_{letter}{following.number}"
@@ -51,7 +53,7 @@ def level_at(items: Sequence[Item], position: int, sequences: bool) -> tuple[str
 
 
 def _beside_spine(items: Sequence[Item], position: int) -> bool:
-    """ "L 4 vertebra": with a gap, only next to a word for vertebrae."""
+    """As in "L 4 vertebra": with a gap, only next to a word for vertebrae."""
     neighbours = [*items[max(0, position - 1) : position], *items[position + 2 : position + 3]]
     return any(meaning.id == "spine" for item in neighbours for meaning in item.meanings)
 
@@ -69,7 +71,7 @@ def levels_from(items: Sequence[Item], position: int, sequences: bool) -> Number
 
 
 def _starts_run(items: Sequence[Item], position: int) -> bool:
-    """ "T1-T4", "T2 to L1", "T1, T2 and T3": another level follows that is no sequence."""
+    """As in "T1-T4", "T2 to L1", "T1, T2 and T3": another level follows that is no sequence."""
     last = position + 1
     while (after := _joined(items, last)) is not None:
         following = items[after]
@@ -84,7 +86,11 @@ def _starts_run(items: Sequence[Item], position: int) -> bool:
 def _joined(items: Sequence[Item], position: int) -> int | None:
     """The position after a range sign, a comma, a slash or "and"; None if nothing of that kind is here."""
     after = position
-    while after < len(items) and after - position < 4 and (_joins(items[after]) or (after > position and items[after].word in ("la", "the"))):
+    while (
+        after < len(items)
+        and after - position < 4
+        and (_joins(items[after]) or (after > position and items[after].word in ("la", "the")))
+    ):
         after += 1
     return after if position < after < len(items) else None
 
@@ -155,7 +161,9 @@ def _run(items: Sequence[Item], position: int) -> tuple[list[int], int]:
     if first is None:
         return [], position
     numbers, last = [first], position + 1
-    while (after := _joined(items, _skip_nth(items, last))) is not None and (number := _number(items[after])) is not None:
+    while (after := _joined(items, _skip_nth(items, last))) is not None and (
+        number := _number(items[after])
+    ) is not None:
         if _is_range(items[last:after]):
             numbers += list(range(numbers[-1] + 1, number + 1)) if number - numbers[-1] < 40 else []
         else:
@@ -173,22 +181,45 @@ def _after(items: Sequence[Item], position: int) -> tuple[list[int], int, int]:
     while start < len(items) and start < position + 4 and _may_stand_between(items[start]):
         start += 1
     numbers, last = _run(items, start)
-    if len(numbers) == 1 and last < len(items) and items[last].has("modality") is False and items[last].word in ("mm", "cm", "ml"):
+    if (
+        len(numbers) == 1
+        and last < len(items)
+        and items[last].has("modality") is False
+        and items[last].word in ("mm", "cm", "ml")
+    ):
         numbers = []
     return numbers, position, last
 
 
 def _may_stand_between(item: Item) -> bool:
-    return item.has("side", "from_", "of") or item.word == "la" or item.mark in ("(", "#", "-") or item.word in ("number", "numbers", "no", "nr", "level", "levels", "pair", "pairs", "from")
+    return (
+        item.has("side", "from_", "of")
+        or item.word == "la"
+        or item.mark in ("(", "#", "-")
+        or item.word in ("number", "numbers", "no", "nr", "level", "levels", "pair", "pairs", "from")
+    )
 
 
 def _before(items: Sequence[Item], position: int, count: int, highest: int) -> tuple[list[int], int, int]:
-    """ "third to fifth ribs", "4. Rippe", "first three ribs", "last two lumbar vertebrae"."""
+    """As in "third to fifth ribs", "4. Rippe", "first three ribs", "last two lumbar vertebrae"."""
     end = position
-    while end > 0 and (items[end - 1].has("side") or items[end - 1].has("of") or items[end - 1].word == "the" or items[end - 1].word in ("true", "costal", "pair", "pairs") or items[end - 1].mark == "-"):
+    while end > 0 and (
+        items[end - 1].has("side")
+        or items[end - 1].has("of")
+        or items[end - 1].word == "the"
+        or items[end - 1].word in ("true", "costal", "pair", "pairs")
+        or items[end - 1].mark == "-"
+    ):
         end -= 1
     start = end
-    while start > 0 and (_number(items[start - 1]) is not None or _joins(items[start - 1]) or items[start - 1].has("last", "first_n", "lower_n", "upper_n") or items[start - 1].mark == "." or items[start - 1].word in ("th", "rd", "nd", "st", "the") or items[start - 1].key in ("第",)):
+    while start > 0 and (
+        _number(items[start - 1]) is not None
+        or _joins(items[start - 1])
+        or items[start - 1].has("last", "first_n", "lower_n", "upper_n")
+        or items[start - 1].mark == "."
+        or items[start - 1].word in ("th", "rd", "nd", "st", "the")
+        or items[start - 1].key in ("第",)
+    ):
         start -= 1
     while start < end and not (_number(items[start]) is not None or items[start].has("last", "first_n")):
         start += 1
@@ -196,16 +227,32 @@ def _before(items: Sequence[Item], position: int, count: int, highest: int) -> t
     if not picked:
         return [], position, position
     ahead = items[start - 1] if start else picked[0]
-    if ahead.has("lower_n", "upper_n") and len(picked) == 1 and not picked[0].has("ord") and (amount := _number(picked[0])):
-        numbers = range(1, amount + 1) if ahead.has("upper_n") else range(highest - amount + 1, highest + 1)
-        return list(numbers) if amount <= count else [], start - 1, position + 1
+    if (
+        ahead.has("lower_n", "upper_n")
+        and len(picked) == 1
+        and not picked[0].has("ord")
+        and (amount := _number(picked[0]))
+    ):
+        counted = range(1, amount + 1) if ahead.has("upper_n") else range(highest - amount + 1, highest + 1)
+        return list(counted) if amount <= count else [], start - 1, position + 1
     amount = next((n for item in picked[1:] if (n := _number(item)) is not None), 1)
     if picked[0].has("last"):
         return list(range(highest - amount + 1, highest + 1)) if amount <= count else [], start, position + 1
-    if picked[0].has("first_n") and (len(picked) > 1 or not picked[0].has("ord")) and not any(_joins(i) for i in picked):
+    if (
+        picked[0].has("first_n")
+        and (len(picked) > 1 or not picked[0].has("ord"))
+        and not any(_joins(i) for i in picked)
+    ):
         wanted = amount if len(picked) > 1 else 0
         return list(range(1, wanted + 1)), start, position + 1
-    is_ordinal = any(item.has("ord") or item.mark == "." or item.word in ("th", "rd", "nd", "st") or item.key == "第" for item in picked) or any(_is_range([i]) for i in picked) or items[start - 1 : start] and items[start - 1].key == "第"
+    is_ordinal = (
+        any(
+            item.has("ord") or item.mark == "." or item.word in ("th", "rd", "nd", "st") or item.key == "第"
+            for item in picked
+        )
+        or any(_is_range([i]) for i in picked)
+        or (items[start - 1 : start] and items[start - 1].key == "第")
+    )
     is_ordinal = is_ordinal or bool(start and items[start - 1].word in ("number", "nr", "no", "nummer"))
     numbers, _ = _run(picked, 0)
     return (numbers if is_ordinal else []), start, position + 1

@@ -69,7 +69,12 @@ def find_mentions(
 def _written_name(items: Sequence[Item], position: int, vocabulary: Vocabulary) -> Mention | None:
     """A label written with underscores ("kidney_cyst_left", "Bone_Mandible") is read as cards' labels are."""
     last = position
-    while last + 2 < len(items) and items[last + 1].mark == "_" and items[last].end == items[last + 1].start and items[last + 1].end == items[last + 2].start:
+    while (
+        last + 2 < len(items)
+        and items[last + 1].mark == "_"
+        and items[last].end == items[last + 1].start
+        and items[last + 1].end == items[last + 2].start
+    ):
         last += 2
     if last == position or (position and items[position - 1].mark == "_"):
         return None
@@ -81,7 +86,7 @@ def _written_name(items: Sequence[Item], position: int, vocabulary: Vocabulary) 
 
 
 def _joined_levels(found: list[Mention], items: Sequence[Item]) -> list[Mention]:
-    """ "from the atlas down to L5"."""
+    """As in "from the atlas down to L5"."""
     out: list[Mention] = []
     for mention in found:
         previous = out[-1] if out else None
@@ -95,7 +100,7 @@ def _joined_levels(found: list[Mention], items: Sequence[Item]) -> list[Mention]
 
 
 def _ellipses(found: list[Mention], items: Sequence[Item], vocabulary: Vocabulary) -> list[Mention]:
-    """ "all ribs except the first pair": a number after a negation picks from the group before it."""
+    """As in "all ribs except the first pair": a number after a negation picks from the group before it."""
     extra: list[Mention] = []
     for position, item in enumerate(items):
         before = next((m for m in reversed(found) if m.last <= position), None)
@@ -115,7 +120,9 @@ def _at(items: Sequence[Item], position: int, vocabulary: Vocabulary, regions: f
     meaning = choose(item.meanings, vocabulary, regions) if not is_imaging(item) else None
     if meaning is None:
         return None
-    mention = Mention((meaning.id,), position, position + 1, meaning.side or item.side, adjective=meaning.flag == "a", key=item.key)
+    mention = Mention(
+        (meaning.id,), position, position + 1, meaning.side or item.side, adjective=meaning.flag == "a", key=item.key
+    )
     if numbers := numbered_from(items, position, meaning.id, vocabulary):
         mention.ids, mention.first, mention.last = numbers.ids, numbers.first, max(numbers.last, position + 1)
     return mention
@@ -136,7 +143,7 @@ def choose(meanings: Sequence[Meaning], vocabulary: Vocabulary, regions: frozens
 
 
 def _is_headword(items: Sequence[Item], position: int, found: list[Mention], vocabulary: Vocabulary) -> bool:
-    """ "femur bone", "sartorius muscle", "brain tissue": the noun only says again what the concept is."""
+    """As in "femur bone", "sartorius muscle", "brain tissue": the noun only says again what the concept is."""
     item = items[position]
     if not item.has("neutral") or not found or found[-1].last != position:
         return False
@@ -145,11 +152,16 @@ def _is_headword(items: Sequence[Item], position: int, found: list[Mention], voc
 
 
 def _levels_merged(found: list[Mention], items: Sequence[Item], vocabulary: Vocabulary) -> list[Mention]:
-    """ "vertebra T4", "T4 vertebra", "vertebral body of L1": the level says which; the noun adds nothing."""
+    """As in "vertebra T4", "T4 vertebra", "vertebral body of L1": the level says which; the noun adds nothing."""
     out: list[Mention] = []
     for mention in found:
         previous = out[-1] if out else None
-        if previous is not None and _is_level(previous) and mention.key == "vertebra" and _same_phrase(items, previous, mention):
+        if (
+            previous is not None
+            and _is_level(previous)
+            and mention.key == "vertebra"
+            and _same_phrase(items, previous, mention)
+        ):
             continue
         if previous is None or not _near(items, previous.last, mention.first):
             out.append(mention)
@@ -165,9 +177,11 @@ def _levels_merged(found: list[Mention], items: Sequence[Item], vocabulary: Voca
 
 
 def _same_phrase(items: Sequence[Item], level: Mention, noun: Mention) -> bool:
-    """ "C2 odontoid-bearing vertebra": nothing between them starts another thing."""
+    """As in "C2 odontoid-bearing vertebra": nothing between them starts another thing."""
     gap = items[level.last : noun.first]
-    return len(gap) < 6 and not any(item.has("and", "or", "not", "modality") or item.mark in (",", ";", ".") for item in gap)
+    return len(gap) < 6 and not any(
+        item.has("and", "or", "not", "modality") or item.mark in (",", ";", ".") for item in gap
+    )
 
 
 def _as_level(level: Mention, noun: Mention) -> Mention:
@@ -183,7 +197,16 @@ def _is_level(mention: Mention) -> bool:
 
 def _is_spine_word(mention: Mention, vocabulary: Vocabulary) -> bool:
     concept = vocabulary.concept(mention.id)
-    spine = ("spine", "thoracolumbar_spine", "lumbosacral_spine", "vertebral_body", "cervical_vertebrae", "thoracic_vertebrae", "lumbar_vertebrae", "sacral_vertebrae")
+    spine = (
+        "spine",
+        "thoracolumbar_spine",
+        "lumbosacral_spine",
+        "vertebral_body",
+        "cervical_vertebrae",
+        "thoracic_vertebrae",
+        "lumbar_vertebrae",
+        "sacral_vertebrae",
+    )
     return concept.id in (*spine, "intervertebral_disc", "disc_level", "vertebral_posterior_elements") or (
         mention.adjective and concept.region == "spine"
     )
@@ -191,6 +214,9 @@ def _is_spine_word(mention: Mention, vocabulary: Vocabulary) -> bool:
 
 def _near(items: Sequence[Item], end: int, start: int) -> bool:
     return start - end <= 3 and all(
-        item.has("of", "filler", "neutral", "num", "from_") or item.word in ("number", "nr", "nummer") or item.value("side") == "both" or item.mark in ("-", "(", ":")
+        item.has("of", "filler", "neutral", "num", "from_")
+        or item.word in ("number", "nr", "nummer")
+        or item.value("side") == "both"
+        or item.mark in ("-", "(", ":")
         for item in items[end:start]
     )

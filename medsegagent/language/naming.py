@@ -12,11 +12,17 @@ from medsegagent.vocabulary import Vocabulary
 
 
 def merged_targets(
-    instruction: str, items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary
+    instruction: str, wanted: Sequence[tuple[Sequence[Item], Mention]], vocabulary: Vocabulary
 ) -> tuple[Target, ...]:
-    """One target per thing asked for, in the order of the instruction; what is said twice counts once."""
+    """One target per thing asked for, in the order of the instruction; what is said twice counts once.
+
+    Args:
+        instruction: The text.
+        wanted: Mentions, each with the items that its positions count.
+        vocabulary: The vocabulary.
+    """
     found: dict[str, Target] = {}
-    for mention in mentions:
+    for items, mention in wanted:
         target = _target(instruction, items, mention, vocabulary)
         known = found.get(target.id)
         if known is not None:
@@ -31,7 +37,9 @@ def _target(instruction: str, items: Sequence[Item], mention: Mention, vocabular
     name = target_name(mention.ids, side, vocabulary)
     lesions = tuple(dict.fromkeys(mention.lesions))
     if lesions:
-        name += " with " + " and ".join(vocabulary.concept(id_).name.removeprefix(f"{vocabulary.concept(mention.id).name} ") for id_ in lesions)
+        name += " with " + " and ".join(
+            vocabulary.concept(id_).name.removeprefix(f"{vocabulary.concept(mention.id).name} ") for id_ in lesions
+        )
     slug = re.sub(r"[^A-Za-z0-9]+", "_", "_".join([_short(mention.ids), side or ""])).strip("_")
     return Target(
         id=slug, name=name, concepts=mention.ids, side=Side(side) if side else None, lesions=lesions,
@@ -52,7 +60,7 @@ def _short(ids: tuple[str, ...]) -> str:
 
 
 def target_name(ids: tuple[str, ...], side: str, vocabulary: Vocabulary) -> str:
-    """ "left kidney", "vertebrae L2 to L4", "ribs 3 and 5, left"."""
+    """As in "left kidney", "vertebrae L2 to L4", "ribs 3 and 5, left"."""
     names = [vocabulary.concept(id_).name for id_ in ids]
     if len(names) == 1:
         return f"{side} {names[0]}".strip()

@@ -32,8 +32,8 @@ class Modality(_Frozen):
 
     `families` are the acceptable families ("CT", "MR", "PET", or one that no card has: "US", "XR", ...); empty
     means that none is named. `combined` asks for all families in one study (PET/CT), otherwise any will do.
-    `subtypes` ("contrast", "non-contrast", "T1", "T1ce", "T2", "FLAIR", "DWI", "ADC", "cine", ...) must all be accepted,
-    or any one of them if `any_subtype` ("T1 or T2").
+    `subtypes` ("contrast", "non-contrast", "T1", "T1ce", "T2", "FLAIR", "DWI", "ADC", "cine", ...) must all be
+    accepted, or any one of them if `any_subtype` ("T1 or T2").
     """
 
     families: tuple[str, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from medsegagent.language.composing import GENERIC
 from medsegagent.language.imaging import is_imaging
@@ -20,9 +21,7 @@ def assign_roles(items: Sequence[Item], mentions: Sequence[Mention], vocabulary:
     _excluded_before(items, mentions)
     for mention in mentions:
         if mention.role == "target":
-            if _is_background(items, mention):
-                mention.role = "context"
-            elif vocabulary.concept(mention.id).kind == "region":
+            if _is_background(items, mention) or vocabulary.concept(mention.id).kind == "region":
                 mention.role = "context"
             else:
                 mention.weak = _names_the_image(items, mention)
@@ -33,95 +32,138 @@ def assign_roles(items: Sequence[Item], mentions: Sequence[Mention], vocabulary:
 
 
 def _generic_words(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
-    """ "left clavicle ... segment the bone": a general noun stands for what was named."""
+    """As in "left clavicle ... segment the bone": a general noun stands for what was named."""
     for mention in mentions:
         item = items[mention.last - 1]
         general = mention.id in GENERIC and not mention.adjective and not mention.side and len(item.key.split(" ")) == 1
-        if general and mention.role == "target" and any(m is not mention and m.role == "target" for m in mentions) and not _is_listed_before(items, mention):
+        if (
+            general
+            and mention.role == "target"
+            and any(m is not mention and m.role == "target" for m in mentions)
+            and not _is_listed_before(items, mention)
+        ):
             mention.role = "context"
 
 
 def _walk(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
+    """Give each mention the role of the scope that it stands in: excluded, background, or beside something else."""
     starting = {mention.first: mention for mention in mentions}
-    covered = {i for m in mentions for i in range(m.first, m.last)}
-    state, since, seen, opened_first = "", 0, 0, False
-    beside = 0
-    for position, item in enumerate(items):
+    inside = {i for m in mentions for i in range(m.first + 1, m.last)}
+    scope = _Scope(items, mentions)
+    for position in range(len(items)):
         if (mention := starting.get(position)) is not None:
-            if state and mention.role == "target":
-                mention.role = state
-                seen += 1
-            elif beside and mention.role == "target":
-                mention.role = "beside"
-            beside = max(0, beside - 1)
-            if items[since].word in ("non", "no") and state == "excluded" and items[since].word == "non":
-                state = ""
-            continue
-        if position in covered:
-            continue
-        if item.is_break:
-            state, beside = "", 0
-        elif item.has("not_only"):
-            state = ""
-        elif item.has("not") and not _before_imaging(items, position):
-            opened_first = not any(m.last <= position and m.role == "target" for m in mentions)
-            state, since, seen = "excluded", position, 0
+            scope.meet(mention)
+        elif position not in inside:
+            scope.step(position)
+
+
+class _Scope:
+    """The negation or background that the walk is in, and since where."""
+
+    def __init__(self, items: Sequence[Item], mentions: Sequence[Mention]) -> None:
+        self._items = items
+        self._mentions = mentions
+        self._role = ""
+        self._since = 0
+        self._seen = 0
+        self._opened_first = False
+        self._beside = 0
+
+    def meet(self, mention: Mention) -> None:
+        """A mention takes the scope's role."""
+        if self._role and mention.role == "target":
+            mention.role = self._role
+            self._seen += 1
+        elif self._beside and mention.role == "target":
+            mention.role = "beside"
+        self._beside = max(0, self._beside - 1)
+        if self._role == "excluded" and self._items[self._since].word == "non":
+            self._role = ""
+
+    def step(self, position: int) -> None:
+        """A word or mark opens or ends scopes."""
+        item = self._items[position]
+        if item.has("not") and not _before_imaging(self._items, position):
+            self._opened_first = not any(m.last <= position and m.role == "target" for m in self._mentions)
+            self._open("excluded", position)
         elif item.has("patient"):
-            state, since, seen = "context", position, 0
-        elif item.has("but") and position > since:
-            state = "" if state == "excluded" else state
-        elif item.has("not_after") and state == "excluded" and seen:
-            state = ""
-        elif state and seen and item.has("segment", "measure") and not item.has("thing"):
-            state = ""
-        elif item.mark in _COMMAS and state == "context":
-            state = ""
-        elif item.mark in _COMMAS and state and seen and _ends_scope(items, position, state, opened_first):
-            state = ""
+            self._open("context", position)
+        elif self._role and self._ends(position):
+            self._role = ""
+        if item.is_break or item.mark in _COMMAS or item.mark == ":" or item.has("segment"):
+            self._beside = 0
         elif item.has("near"):
-            beside = 2 if item.word in ("between", "zwischen", "entre") or item.key in ("between",) else 1
-        elif item.mark in _COMMAS or item.mark == ":" or item.has("segment"):
-            beside = 0
+            self._beside = 2 if item.key in ("between", "zwischen", "entre", "之 间", "の 間") else 1
+
+    def _open(self, role: str, position: int) -> None:
+        self._role, self._since, self._seen = role, position, 0
+
+    def _ends(self, position: int) -> bool:
+        item = self._items[position]
+        if item.is_break or item.has("not_only") or (item.has("but") and self._role == "excluded"):
+            return True
+        if item.mark in _COMMAS:
+            return self._role == "context" or (
+                bool(self._seen) and _ends_scope(self._items, position, self._opened_first)
+            )
+        return bool(self._seen) and (
+            (item.has("not_after") and self._role == "excluded")
+            or (item.has("segment", "measure") and not item.has("thing"))
+        )
 
 
 def _before_imaging(items: Sequence[Item], position: int) -> bool:
     return position + 1 < len(items) and is_imaging(items[position + 1])
 
 
-def _ends_scope(items: Sequence[Item], position: int, state: str, opened_first: bool) -> bool:
-    following = items[position + 1] if position + 1 < len(items) else None
-    if following is None:
-        return True
-    return not (following.has("and", "or", "not") or opened_first)
+def _ends_scope(items: Sequence[Item], comma: int, opened_first: bool) -> bool:
+    following = items[comma + 1] if comma + 1 < len(items) else None
+    return following is None or not (following.has("and", "or", "not") or opened_first)
 
 
 def _excluded_before(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
-    """ "leave the primary out", "the cysts are not needed", "肿瘤除外"."""
+    """As in "leave the primary out", "the cysts are not needed", "肿瘤除外"."""
     for position, item in enumerate(items):
         if not item.has("not_after") or any(m.first <= position < m.last for m in mentions):
             continue
-        if item.word == "out" and not any(i.word in ("leave", "leaving", "keep", "take", "left") for i in items[max(0, position - 8) : position]):
+        if item.word == "out" and not any(
+            i.word in ("leave", "leaving", "keep", "take", "left") for i in items[max(0, position - 8) : position]
+        ):
             continue
         before = [m for m in mentions if m.last <= position and m.last >= position - 3]
-        if before and not any(i.is_break or i.mark in _COMMAS for i in items[before[-1].last : position]):
-            if item.key == "free" or before[-1].role in ("target", "context"):
-                before[-1].role = "excluded"
+        apart = before and any(i.is_break or i.mark in _COMMAS for i in items[before[-1].last : position])
+        if before and not apart and before[-1].role in ("target", "context"):
+            before[-1].role = "excluded"
 
 
 def _is_background(items: Sequence[Item], mention: Mention) -> bool:
-    """ "fatty liver patient", "aneurysm work-up": what the patient has, or why the image was taken."""
+    """As in "fatty liver patient", "aneurysm work-up": what the patient has, or why the image was taken."""
     after = items[mention.last] if mention.last < len(items) else None
-    words = ("patient", "patients", "pt", "case", "cases", "planned", "planning", "candidate", "screening", "workup", "work")
+    words = (
+        "patient",
+        "patients",
+        "pt",
+        "case",
+        "cases",
+        "planned",
+        "planning",
+        "candidate",
+        "screening",
+        "workup",
+        "work",
+    )
     return after is not None and not is_imaging(after) and after.word in words
 
 
 def _names_the_image(items: Sequence[Item], mention: Mention) -> bool:
-    """ "liver MRI", "MRI of the brain": it may only say what the image shows."""
+    """As in "liver MRI", "MRI of the brain": it may only say what the image shows."""
     after = mention.last
     if after < len(items) and is_imaging(items[after]) and not _is_after_imaging(items, mention):
         return items[after].has("modality", "sequence_or_level", "subtype")
-    return _is_after_imaging(items, mention) and items[mention.first - 1].has("of", "in", "filler", "side", "all") and any(
-        item.has("of") for item in items[max(0, mention.first - 3) : mention.first]
+    return (
+        _is_after_imaging(items, mention)
+        and items[mention.first - 1].has("of", "in", "filler", "side", "all")
+        and any(item.has("of") for item in items[max(0, mention.first - 3) : mention.first])
     )
 
 
@@ -134,7 +176,7 @@ def _is_after_imaging(items: Sequence[Item], mention: Mention) -> bool:
 
 def _keep_lists_together(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
     """In "spleen and liver CT" both are wanted, not only the one that does not touch "CT"."""
-    for left, right in zip(mentions, mentions[1:], strict=False):
+    for left, right in pairwise(mentions):
         gap = items[left.last : right.first]
         if left.role == right.role == "target" and right.weak and not left.weak and is_list(gap):
             by_and = any(item.has("and", "or") or item.mark in ("+", "&") for item in gap)
@@ -161,7 +203,7 @@ def _shows(image: Mention, target: Mention, vocabulary: Vocabulary) -> bool:
 
 
 def _contexts(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
-    """ "the trachea in the neck", "left lobe of the liver": a whole after "of" or "in" only says where."""
+    """As in "the trachea in the neck", "left lobe of the liver": a whole after "of" or "in" only says where."""
     for index, mention in enumerate(mentions):
         if mention.role != "target":
             continue
@@ -185,7 +227,7 @@ def _contexts(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vo
 
 
 def inside_of(whole: Mention, part: Mention, gap: Sequence[Item], vocabulary: Vocabulary) -> bool:
-    """ "the heart's left ventricle", "心臓の左心室", "lung right upper lobe": a whole right before its part."""
+    """As in "the heart's left ventricle", "心臓の左心室", "lung right upper lobe": a whole right before its part."""
     close = all(item.has("whose", "side") or item.mark in ("'", "-") or item.word == "s" for item in gap)
     proper = vocabulary.concept(part.id).kind != "lesion" or bool(vocabulary.concept(part.id).part_of)
     return close and proper and whole.ids != part.ids and any(vocabulary.contains(whole.id, id_) for id_ in part.ids)
@@ -201,9 +243,9 @@ def _take_side(items: Sequence[Item], earlier: Sequence[Mention], mention: Menti
 
 
 def _image_of_a_whole(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
-    """ "MRI brain: hippocampus", "SDH on CT brain", "glioma: core": wholes that head or end a request."""
+    """As in "MRI brain: hippocampus", "SDH on CT brain", "glioma: core": wholes that head or end a request."""
     for mention in [m for m in mentions if m.role == "target" and vocabulary.concept(m.id).kind != "region"]:
-        others = [m for m in mentions if m is not mention and m.role == "target" and _shows(mention, m, vocabulary)]
+        others = [m for m in mentions if m.ids != mention.ids and m.role == "target" and _shows(mention, m, vocabulary)]
         follows = mention.first > 0 and is_imaging(items[mention.first - 1])
         precedes = mention.last < len(items) and is_imaging(items[mention.last])
         heading = mention.last < len(items) and items[mention.last].mark == ":"
@@ -218,14 +260,19 @@ def _image_of_a_whole(items: Sequence[Item], mentions: Sequence[Mention], vocabu
             others = [m for m in others if _explains(items, m, mention, vocabulary)]
         after_image = follows and any(m.last < mention.first - 1 and m.role == "target" for m in mentions)
         for other in others:
-            if mention.side and not other.side and not is_imaging(items[mention.first - 1]) and vocabulary.concept(other.id).paired:
+            if (
+                mention.side
+                and not other.side
+                and not is_imaging(items[mention.first - 1])
+                and vocabulary.concept(other.id).paired
+            ):
                 other.side = mention.side
         if others or (after_image and not _is_listed_before(items, mention)):
             mention.role = "context"
 
 
 def _is_story(items: Sequence[Item], mention: Mention, mentions: Sequence[Mention]) -> bool:
-    """ "cirrhotic liver, big spleen: segment the spleen": what stands before the colon is the case."""
+    """As in "cirrhotic liver, big spleen: segment the spleen": what stands before the colon is the case."""
     colon = next((i for i in range(mention.last, len(items)) if items[i].mark == ":"), None)
     if colon is None or any(item.has("segment") for item in items[:colon]):
         return False
@@ -244,20 +291,22 @@ def _and_between(items: Sequence[Item], one: Mention, other: Mention) -> bool:
 
 
 def _explains(items: Sequence[Item], part: Mention, whole: Mention, vocabulary: Vocabulary) -> bool:
-    """ "crystalline lens, both eyes", "a, b and c: the arch branches", "eye including the lens"."""
-    gap = items[part.last : whole.first] if part.first < whole.first else items[whole.last : part.first]
-    if part.first < whole.first:
+    """As in "crystalline lens, both eyes", "a, b and c: the arch branches", "eye including the lens"."""
+    gap = items[part.last : whole.first]
+    if part.first < whole.first and len(gap) < 30:
         apart = not any(item.has("and", "with", "or") or item.mark in ("+", "&", "/") for item in gap)
         site = vocabulary.site(part.id) == whole.id and vocabulary.concept(part.id).kind == "lesion"
-        return any(item.mark == ":" for item in gap) or (apart and site and bool(gap)) or (
-            bool(whole.side) and not part.side and len(gap) < 3 and any(item.mark == "," for item in gap)
+        return (
+            any(item.mark == ":" for item in gap)
+            or (apart and site and bool(gap))
+            or (bool(whole.side) and not part.side and len(gap) < 3 and any(item.mark == "," for item in gap))
         )
     return False
 
 
 def absorb_parts(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
-    """ "eye including the lens": a part that is named as included in its whole adds nothing."""
-    for whole, part in zip(mentions, mentions[1:], strict=False):
+    """As in "eye including the lens": a part that is named as included in its whole adds nothing."""
+    for whole, part in pairwise(mentions):
         gap = items[whole.last : part.first]
         included = any(item.has("with") for item in gap) and not any(item.has("and", "not") for item in gap)
         lesion = vocabulary.concept(part.id).kind == "lesion"

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from medsegagent.language.items import Item
 from medsegagent.language.mentions import Mention
 from medsegagent.vocabulary import Vocabulary
 
-_ADVERBS = frozenset("links rechts linksseitig rechtsseitig beidseits beidseitig".split())
+_ADVERBS = frozenset(["links", "rechts", "linksseitig", "rechtsseitig", "beidseits", "beidseitig"])
 _ROMANCE = ("gauch", "droit", "izquierd", "derech", "sinist", "dext", "destr", "esquerd", "direit")
 
 
@@ -36,7 +37,11 @@ def attach_sides(items: Sequence[Item], mentions: list[Mention], vocabulary: Voc
             continue
         before = _before(items, run, mentions)
         after = _after(items, run, mentions)
-        if before and (after is None or postposed or _prefers_before(items, run, before)) and not (after and not _touches(items, before, run)):
+        if (
+            before
+            and (after is None or postposed or _prefers_before(items, run, before))
+            and not (after and not _touches(items, before, run))
+        ):
             _give(before, run, extra, items)
         elif after:
             _give(after, run, extra, items)
@@ -56,7 +61,11 @@ def _runs(items: Sequence[Item], mentions: Sequence[Mention]) -> list[_Run]:
             continue
         first, last = position, position + 1
         joint = last
-        while joint < len(items) and (items[joint].has("and", "or") or items[joint].mark in ("/", "-", "+", "&", ",") or items[joint].word in ("the", "der", "die", "das")):
+        while joint < len(items) and (
+            items[joint].has("and", "or")
+            or items[joint].mark in ("/", "-", "+", "&", ",")
+            or items[joint].word in ("the", "der", "die", "das")
+        ):
             joint += 1
         if last < joint < len(items) and (other := _side_of(items, joint, mentions)):
             side, last = ("both" if other != side else side), joint + 1
@@ -79,22 +88,26 @@ def _side_of(items: Sequence[Item], position: int, mentions: Sequence[Mention]) 
 
 
 def _stands_alone(items: Sequence[Item], position: int) -> bool:
-    """ "lung l.", "rib 2 l": a small letter is a side only right after a structure and before a stop."""
+    """As in "lung l.", "rib 2 l": a small letter is a side only right after a structure and before a stop."""
     before = items[position - 1] if position else None
     after = items[position + 1] if position + 1 < len(items) else None
-    return before is not None and (bool(before.meanings) or before.number is not None) and (
-        after is None or bool(after.mark) or after.has("modality")
+    return (
+        before is not None
+        and (bool(before.meanings) or before.number is not None)
+        and (after is None or bool(after.mark) or after.has("modality"))
     )
 
 
 def _is_of_the_screen(items: Sequence[Item], position: int) -> bool:
-    """ "on the right of the screen" is not the patient's right."""
+    """As in "on the right of the screen" is not the patient's right."""
     following = items[position : position + 3]
-    return any(item.has("of") for item in following) and any(item.word in ("screen", "image", "monitor", "picture") for item in following)
+    return any(item.has("of") for item in following) and any(
+        item.word in ("screen", "image", "monitor", "picture") for item in following
+    )
 
 
 def _is_postposed(runs: Sequence[_Run], mentions: Sequence[Mention]) -> bool:
-    """ "kidney left, adrenal right": the first named thing comes before the first side, the last side after the last."""
+    """As in "kidney left, adrenal right": every side comes after the thing that it belongs to."""
     return bool(runs and mentions) and mentions[0].first < runs[0].first and mentions[-1].first < runs[-1].first
 
 
@@ -103,7 +116,11 @@ def _before(items: Sequence[Item], run: _Run, mentions: Sequence[Mention]) -> Me
     if found is None:
         return None
     gap = items[found.last : run.first]
-    fits = len(gap) < 6 and all(i.has("filler", "in", "neutral", "and", "of", "but", "segment", "thing") or i.mark in (",", "(", "-", ":", "、", "_", ".") and not _ends_sentence(i, items) for i in gap)
+    fits = len(gap) < 6 and all(
+        i.has("filler", "in", "neutral", "and", "of", "but", "segment", "thing")
+        or (i.mark in (",", "(", "-", ":", "、", "_", ".") and not _ends_sentence(i, items))
+        for i in gap
+    )
     return found if fits else None
 
 
@@ -112,7 +129,12 @@ def _after(items: Sequence[Item], run: _Run, mentions: Sequence[Mention]) -> Men
     if found is None:
         return None
     gap = items[run.last : found.first]
-    fits = len(gap) < 5 and all(i.has("filler", "num", "ord", "all", "of", "neutral", "first_n", "last") or i.number is not None or i.mark in ("-", "'", ")", "_") for i in gap)
+    fits = len(gap) < 5 and all(
+        i.has("filler", "num", "ord", "all", "of", "neutral", "first_n", "last")
+        or i.number is not None
+        or i.mark in ("-", "'", ")", "_")
+        for i in gap
+    )
     return found if fits and not any(i.has("segment") and not i.has("filler") for i in gap) else None
 
 
@@ -131,7 +153,11 @@ def _touches(items: Sequence[Item], before: Mention, run: _Run) -> bool:
 def _prefers_before(items: Sequence[Item], run: _Run, before: Mention) -> bool:
     word = items[run.first].word
     adjacent = before.last == run.first or items[run.first - 1].mark == "("
-    return adjacent and not before.side and (word in _ADVERBS or word.startswith(_ROMANCE) or items[run.first - 1].mark == "(")
+    return (
+        adjacent
+        and not before.side
+        and (word in _ADVERBS or word.startswith(_ROMANCE) or items[run.first - 1].mark == "(")
+    )
 
 
 def _give(mention: Mention, run: _Run, extra: list[Mention], items: Sequence[Item]) -> None:
@@ -143,33 +169,44 @@ def _give(mention: Mention, run: _Run, extra: list[Mention], items: Sequence[Ite
 
 
 def _distribute(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
-    """ "left kidney and adrenal gland": a bare singular after "and" shares the side."""
-    for left, right in zip(mentions, mentions[1:], strict=False):
+    """As in "left kidney and adrenal gland": a bare singular after "and" shares the side."""
+    for left, right in pairwise(mentions):
         gap = items[left.last : right.first]
         joined = 0 < len(gap) <= 2 and all(item.has("and", "or") or item.mark in ("/", "&", "+") for item in gap)
         preposed = items[left.first].has("side") and left.side in ("left", "right")
         if left.ids == right.ids and is_list(gap) and bool(left.side) != bool(right.side):
             left.side = right.side = left.side or right.side
         singular = not items[right.last - 1].word.endswith("s")
-        if joined and preposed and singular and not right.side and vocabulary.concept(right.id).paired and vocabulary.concept(left.id).paired:
+        if (
+            joined
+            and preposed
+            and singular
+            and not right.side
+            and vocabulary.concept(right.id).paired
+            and vocabulary.concept(left.id).paired
+        ):
             right.side = left.side
 
 
 def _trailing(items: Sequence[Item], mentions: Sequence[Mention], runs: Sequence[_Run], vocabulary: Vocabulary) -> None:
-    """ "middle ear, mastoid and TMJ on the right": a side at the end of a list holds for the whole list."""
+    """As in "middle ear, mastoid and TMJ on the right": a side at the end of a list holds for the whole list."""
     for run in runs:
         on_the = [item.word for item in items[max(0, run.first - 2) : run.first]]
         index = next((i for i, m in enumerate(mentions) if m.first <= run.first < m.last), None)
         if index is None or not ({"on", "of"} & set(on_the)):
             continue
-        while index > 0 and not mentions[index - 1].side and is_list(items[mentions[index - 1].last : mentions[index].first]):
+        while (
+            index > 0
+            and not mentions[index - 1].side
+            and is_list(items[mentions[index - 1].last : mentions[index].first])
+        ):
             index -= 1
             if vocabulary.concept(mentions[index].id).paired:
                 mentions[index].side = run.side
 
 
 def _from_region(mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
-    """ "sartorius, left leg": the region's side is the structure's, where no structure has one of its own."""
+    """As in "sartorius, left leg": the region's side is the structure's, where no structure has one of its own."""
     regions = [m for m in mentions if m.side and vocabulary.concept(m.id).kind == "region"]
     others = [m for m in mentions if vocabulary.concept(m.id).kind != "region"]
     if len(regions) == 1 and not any(m.side for m in others):

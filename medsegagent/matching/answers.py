@@ -47,7 +47,9 @@ def _organ_answers(id_: str, side: str, vocabulary: Vocabulary) -> Answers:
     closure = vocabulary.closure(id_, side)
     whole = frozenset(item for item in closure if item.id == id_)
     needs = tuple(
-        frozenset().union(*(vocabulary.closure(member, side if vocabulary.concept(member).paired else "") for member in group))
+        frozenset().union(
+            *(vocabulary.closure(member, side if vocabulary.concept(member).paired else "") for member in group)
+        )
         for group in vocabulary.concept(id_).needs
     )
     return Answers((closure,), needs, whole)
@@ -95,5 +97,5 @@ def _is_wanted(other: str, wanted: Concept, vocabulary: Vocabulary) -> bool:
 
 
 def _covers(general: str, wanted: Concept, vocabulary: Vocabulary) -> bool:
-    """A label of a more general lesion answers for its sub-type at that site; an unsited one only for an unsited one."""
+    """A label of a more general lesion answers for its sub-type at that site; an unsited one for unsited ones."""
     return bool(vocabulary.site(general)) or not vocabulary.site(wanted.id)

@@ -27,7 +27,9 @@ def _refused(request: Request, library: Library, candidates: Iterable[str]) -> S
     wanted = ", ".join(target.name for target in request.targets)
     elsewhere = by_label(request, library, candidates).cards if request.modality.families else ()
     if elsewhere:
-        families = sorted({item.family for card in elsewhere for channel in library.channels[card.card] for item in channel})
+        families = sorted(
+            {item.family for card in elsewhere for channel in library.channels[card.card] for item in channel}
+        )
         text = (
             f"No card has {wanted} in {said(request.modality)}; it exists in {' and '.join(families)} "
             f"({', '.join(card.card for card in elsewhere[:5])}). Name that modality if you have such an image."
@@ -63,7 +65,9 @@ def explain(request: Request, library: Library) -> tuple[Dropped, ...]:
         if name in selected:
             continue
         if name not in fitting:
-            dropped.append(Dropped(card=name, stage="modality", reason=why_not(library.channels[name], request.modality)))
+            dropped.append(
+                Dropped(card=name, stage="modality", reason=why_not(library.channels[name], request.modality))
+            )
         elif name not in about:
             dropped.append(Dropped(card=name, stage="anatomy", reason=f"Has no label for {wanted}."))
         else:
@@ -77,5 +81,3 @@ def _too_coarse(request: Request) -> str:
     if any(target.side for target in request.targets):
         return "Does not tell the sides apart, or has only the other side."
     return "Has only a part, or a label broader than what is asked for."
-
-

@@ -59,7 +59,10 @@ class _Chooser:
         labels = self._without_excluded(target, labels)
         if not labels:
             return None
-        lesions = [self._labels(concept_answers(id_, target.side or "", self._library, self._vocabulary)) for id_ in target.lesions]
+        lesions = [
+            self._labels(concept_answers(id_, target.side or "", self._library, self._vocabulary))
+            for id_ in target.lesions
+        ]
         if not all(lesions):
             return None
         minus = self._unwanted(target, labels)
@@ -128,7 +131,11 @@ class _Chooser:
 
     def _is_lesion_of(self, binding: Binding, target: Target) -> bool:
         organ = all(self._vocabulary.concept(id_).kind != "lesion" for id_ in target.concepts)
-        return organ and bool(binding.concepts) and all(self._vocabulary.concept(item.id).kind == "lesion" for item in binding.concepts)
+        return (
+            organ
+            and bool(binding.concepts)
+            and all(self._vocabulary.concept(item.id).kind == "lesion" for item in binding.concepts)
+        )
 
     def _is_excluded(self, binding: Binding) -> bool:
         for excluded in self._exclusions:

@@ -52,7 +52,9 @@ def _subtype_in(family: str, subtype: str) -> str:
 
 def why_not(channels: Channels, modality: Modality) -> str:
     """Why a card with these channels is not taken, in one short sentence."""
-    takes = " and ".join(" or ".join(sorted({_said(item) for item in channel})) or "an unnamed channel" for channel in channels)
+    takes = " and ".join(
+        " or ".join(sorted({_said(item) for item in channel})) or "an unnamed channel" for channel in channels
+    )
     return f"Takes {takes}, not {said(modality)}."
 
 

@@ -40,7 +40,7 @@ def compile_files(files: list[Path]) -> Table:
     table: Table = {"concepts": {}, "terms": {}, "says": [], "everyday": []}
     for file in files:
         try:
-            content = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506  a safe loader
+            content = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
         except (OSError, yaml.YAMLError) as error:
             raise VocabularyError(f"not readable YAML ({error})", "Fix the file.", str(file)) from error
         if file.stem == "everyday":
@@ -99,13 +99,19 @@ def _add_terms(id_: str, entry: dict[str, Any], table: Table) -> None:
     for key in (*LANGUAGES, "left", "right"):
         side = f"@{key}" if key in ("left", "right") else ""
         for term in _split(entry.get(key)):
-            _add(terms, term, f"{'b' if _ABBREVIATION.fullmatch(term) and len(term) <= 6 and sum(map(str.isupper, term)) * 2 > len(term) else 'n'}:{id_}{side}")
+            _add(terms, term, f"{'b' if _is_abbreviation(term) else 'n'}:{id_}{side}")
     for key, flag in (("adj", "a"), ("maybe", "m"), ("label", "l")):
         for term in _split(entry.get(key)):
             _add(terms, term, f"{flag}:{id_}")
     for key in ("says", "says_left", "says_right"):
         for phrase in _split(entry.get(key)):
             table["says"].append([term_key(phrase), id_ + key[4:].replace("_", "@")])
+
+
+def _is_abbreviation(term: str) -> bool:
+    """As "IVC" or "GTVp": short and mostly capitals. It is read with more care than a word."""
+    capitals = sum(map(str.isupper, term))
+    return _ABBREVIATION.fullmatch(term) is not None and capitals * 2 > len(term)
 
 
 def _add(terms: dict[str, list[str]], term: str, code: str) -> None:

@@ -12,7 +12,19 @@ Kind = Literal[
 KINDS: frozenset[str] = frozenset(get_args(Kind))
 
 BODY_REGIONS = frozenset(
-    "brain head_and_neck chest heart abdomen pelvis spine limbs skeleton whole_body none".split()
+    [
+        "brain",
+        "head_and_neck",
+        "chest",
+        "heart",
+        "abdomen",
+        "pelvis",
+        "spine",
+        "limbs",
+        "skeleton",
+        "whole_body",
+        "none",
+    ]
 )
 
 

@@ -41,7 +41,7 @@ def longest_term(
         if pieces and position in step_over:
             inside.append(position)
         elif not pieces or not _skippable(token):
-            if token.kind == "mark" and token.stem not in _JOINERS:
+            if token.kind == "mark" and (token.stem not in _JOINERS or tokens[first].kind == "number"):
                 break
             if token.kind != "mark":
                 pieces.append(token.stem)

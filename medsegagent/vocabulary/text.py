@@ -167,7 +167,28 @@ def _tokens(text: str) -> Iterator[Token]:
             yield Token(mark, start, end, "mark", mark)
 
 
-ARTICLES = frozenset("the a an le les un une der die das den dem ein eine el los las lo".split())
+ARTICLES = frozenset(
+    [
+        "the",
+        "a",
+        "an",
+        "le",
+        "les",
+        "un",
+        "une",
+        "der",
+        "die",
+        "das",
+        "den",
+        "dem",
+        "ein",
+        "eine",
+        "el",
+        "los",
+        "las",
+        "lo",
+    ]
+)
 
 
 def term_key(text: str) -> str:

@@ -88,7 +88,9 @@ class Vocabulary:
                 "members": [f"{member}.{site_id}" for member in family.members],
             } | {key: value for key, value in (given or {}).items() if key != "name" or "." not in value}
         clean: dict[str, Any] = {
-            key: tuple(tuple(item) if isinstance(item, list) else item for item in value) if isinstance(value, list) else value
+            key: tuple(tuple(item) if isinstance(item, list) else item for item in value)
+            if isinstance(value, list)
+            else value
             for key, value in fields.items()
             if key in CONCEPT_FIELDS
         }
@@ -184,6 +186,15 @@ class Vocabulary:
         """Whether `inner` lies in `outer` by anatomy: a part, a member, or a lesion of it (or the same concept)."""
         return inner in self and outer in self.wholes(inner)
 
+    def may_hold(self, outer: str, inner: str) -> bool:
+        """Whether voxels of `inner` may be voxels of `outer` too: by anatomy, or as a lesion that may lie anywhere."""
+        if self.contains(outer, inner):
+            return True
+        if inner not in self or outer not in self:
+            return False
+        anywhere = not (site := self.site(inner)) or self.concept(site).kind in ("region", "group")
+        return anywhere and self.concept(inner).kind == "lesion" and self.concept(outer).kind != "lesion"
+
     # ---- terms
 
     def meanings(self, key: str) -> tuple[Meaning, ...]:
@@ -207,7 +218,9 @@ class Vocabulary:
     @cached_property
     def stems(self) -> tuple[str, ...]:
         """Every stem of every term: what a misspelt word may have been."""
-        return tuple(sorted({piece for key in self._terms for piece in key.split(" ") if len(piece) > 2 and piece.isascii()}))
+        return tuple(
+            sorted({piece for key in self._terms for piece in key.split(" ") if len(piece) > 2 and piece.isascii()})
+        )
 
     @cached_property
     def stem_set(self) -> frozenset[str]:
@@ -234,7 +247,9 @@ class Vocabulary:
         from rapidfuzz import fuzz, process  # only for what is unknown
 
         names: list[str] = []
-        for key, _, _ in process.extract(term_key(text), self._concept_keys, scorer=fuzz.ratio, limit=4 * count, score_cutoff=60):
+        for key, _, _ in process.extract(
+            term_key(text), self._concept_keys, scorer=fuzz.ratio, limit=4 * count, score_cutoff=60
+        ):
             name = self.concept(self._concept_keys_to_id[key]).name
             if name not in names:
                 names.append(name)

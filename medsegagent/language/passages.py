@@ -1,0 +1,176 @@
+"""A stretch of the instruction on its way from loose mentions to what is wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+
+from medsegagent.language.composing import Composer
+from medsegagent.language.describing import find_descriptions
+from medsegagent.language.imaging import is_imaging
+from medsegagent.language.items import Item
+from medsegagent.language.mentions import Mention, find_mentions
+from medsegagent.language.request import Modality
+from medsegagent.language.roles import assign_roles
+from medsegagent.language.sides import attach_sides
+from medsegagent.vocabulary import Vocabulary
+
+_BRAIN_SEQUENCES = frozenset({"T1ce", "FLAIR", "DWI", "ADC"})
+_LONGEST = 160
+"""Items that are read together; the steps compare each mention with each other one."""
+
+
+def passages(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """The instruction in stretches of bounded length, cut at the ends of sentences where there are any."""
+    start = 0
+    while start < len(items):
+        end = min(start + _LONGEST, len(items))
+        if end < len(items):
+            end = next((i + 1 for i in range(end - 1, start, -1) if items[i].is_break), end)
+        yield items[start:end]
+        start = end
+
+
+class Passage:
+    """One stretch; `mentions` are refined in place."""
+
+    def __init__(self, items: Sequence[Item], vocabulary: Vocabulary, regions: frozenset[str], sequences: bool) -> None:
+        self.items = items
+        self._vocabulary = vocabulary
+        self.mentions = find_mentions(items, vocabulary, regions, sequences)
+
+    def sequences(self) -> list[Item]:
+        """The items "T1" and "T2" that are no vertebra."""
+        levels = {i for m in self.mentions for i in range(m.first, m.last)}
+        return [item for i, item in enumerate(self.items) if item.has("sequence_or_level") and i not in levels]
+
+    def loose(self) -> list[Item]:
+        """The items outside of every mention."""
+        inside = {i for m in self.mentions if m.role != "beside" for i in range(m.first, m.last)}
+        return [item for i, item in enumerate(self.items) if i not in inside]
+
+    def settle(self, modality: Modality) -> None:
+        """Take the mentions through all steps: descriptions, compounds, sides, roles, sites, combined targets."""
+        composer = Composer(self.items, self._vocabulary)
+        composed = composer.compose(self._described(self.mentions))
+        self.mentions = attach_sides(self.items, composed, self._vocabulary)
+        assign_roles(self.items, self.mentions, self._vocabulary)
+        self._place_lesions(composer, self.mentions, modality)
+        self._primary_as_place(self.mentions)
+        self._combine(self.mentions)
+        self._absorb_glosses(self.mentions)
+
+    def _described(self, mentions: list[Mention]) -> list[Mention]:
+        """Replace what a description mentions by what it describes."""
+        for described in find_descriptions(self.items, mentions, self._vocabulary):
+            inner = [m for m in mentions if described.first <= m.first < described.last]
+            others = [m for m in mentions if m not in inner]
+            side = next((i.value("side") for i in self.items[described.first : described.last] if i.has("side")), "")
+            # The clause's mentions only said where it is; a side in the clause goes with it.
+            id_, _, own_side = described.id.partition("@")
+            found = Mention((id_,), described.first, described.last, own_side or side)
+            mentions = sorted([*others, found], key=lambda m: m.first)
+        return mentions
+
+    def _place_lesions(self, composer: Composer, mentions: Sequence[Mention], modality: Modality) -> None:
+        """Give lesions without a site the one that the context names, or the usual one."""
+        vocabulary = self._vocabulary
+        places = [m.id for m in mentions if m.role == "context" and composer.is_site(m) and not composer.is_generic(m)]
+        places += [vocabulary.site(m.id) for m in mentions if m.role == "context" and vocabulary.site(m.id)]
+        places.sort(key=lambda id_: vocabulary.concept(id_).kind == "region")
+        for mention in mentions:
+            concept = vocabulary.concept(mention.id)
+            if mention.role not in ("target", "excluded") or concept.kind not in ("lesion", "part"):
+                continue
+            if composer.is_family(mention):
+                same = [
+                    m.id
+                    for m in mentions
+                    if m is not mention and m.role != "beside" and m.id.startswith(f"{mention.id}.")
+                ]
+                place = same[0].partition(".")[2] if same else places[0] if places else concept.default_site
+                if (
+                    not place
+                    and concept.kind == "lesion"
+                    and modality.families == ("MR",)
+                    and _BRAIN_SEQUENCES & set(modality.subtypes)
+                ):
+                    place = "brain"
+                if place:
+                    mention.ids = (composer.at(mention.id, place),)
+            elif vocabulary.site(mention.id) == "head_and_neck":
+                inside = [p for p in places if p != "head_and_neck" and vocabulary.contains("head_and_neck", p)]
+                if inside and mention.id.partition(".")[2] == "head_and_neck" and inside[0] not in ("neck", "face"):
+                    mention.ids = (f"{mention.id.partition('.')[0]}.{inside[0]}",)
+
+    def _primary_as_place(self, mentions: Sequence[Mention]) -> None:
+        """As in "nasopharyngeal carcinoma GTVp", "NPC, involved nodes": the disease says where, the GTV what."""
+        wanted = [m for m in mentions if m.role == "target"]
+        for disease, volume in pairwise(wanted):
+            gap = self.items[disease.last : volume.first]
+            apart = any(i.has("and", "with", "or") or i.mark in ("+", "&") or i.is_break for i in gap)
+            place = self._vocabulary.site(disease.id)
+            if apart or not self._is_lesion(disease) or not self._vocabulary.contains("head_and_neck", place or "none"):
+                continue
+            if volume.id.partition(".")[0] in ("tumor", "primary_tumor", "nodal_metastasis", "gross_tumor_volume"):
+                kind, _, at = volume.id.partition(".")
+                if at in ("head_and_neck", place) and place != "head_and_neck":
+                    volume.ids = (f"{kind}.{place}",)
+                    disease.role = "context"
+
+    def _combine(self, mentions: list[Mention]) -> None:
+        """As in "liver and its tumours": an organ with its own lesions is one target."""
+        wanted = [m for m in mentions if m.role == "target"]
+        for left, right in pairwise(wanted):
+            organ, lesion = (left, right) if not self._is_lesion(left) else (right, left)
+            if self._is_lesion(organ) or not self._is_lesion(lesion) or organ not in mentions or lesion not in mentions:
+                continue
+            gap = self.items[left.last : right.first]
+            joined = len(gap) < 8 and not any(i.has("or", "not") or i.is_break or is_imaging(i) for i in gap)
+            if lesion is left and not any(i.has("and", "with") or i.mark in ("+", "&", "/") for i in gap):
+                continue
+            if joined and self._vocabulary.site(lesion.id) in organ.ids:
+                organ.lesions += lesion.ids
+                organ.first, organ.last = min(organ.first, lesion.first), max(organ.last, lesion.last)
+                mentions.remove(lesion)
+        self._combine_chain(mentions)
+
+    def _combine_chain(self, mentions: list[Mention]) -> None:
+        """As in "kidney, tumour and cyst": a further lesion of the same organ joins."""
+        wanted = [m for m in mentions if m.role == "target"]
+        for left, right in pairwise(wanted):
+            if (
+                left.lesions
+                and self._is_lesion(right)
+                and self._vocabulary.site(right.id) in left.ids
+                and left in mentions
+            ):
+                left.lesions += right.ids
+                left.last = right.last
+                mentions.remove(right)
+
+    def _is_lesion(self, mention: Mention) -> bool:
+        return self._vocabulary.concept(mention.id).kind == "lesion"
+
+    def _absorb_glosses(self, mentions: list[Mention]) -> None:
+        """As in "the entire spine (C1-S1, cervical, ...)": brackets explain what stands before them."""
+        depth, bracketed = 0, set()
+        for position, item in enumerate(self.items):
+            depth += (item.mark == "(") - (item.mark == ")")
+            if depth > 0:
+                bracketed.add(position)
+        for mention in [m for m in mentions if m.role == "target" and m.first in bracketed]:
+            before = next(
+                (
+                    m
+                    for m in reversed(mentions)
+                    if m.last <= mention.first and m.role == "target" and m.first not in bracketed
+                ),
+                None,
+            )
+            if before is not None and self._related(before, mention):
+                mention.role = "context"
+
+    def _related(self, one: Mention, other: Mention) -> bool:
+        contains = self._vocabulary.contains
+        return any(contains(a, b) or contains(b, a) for a in one.ids for b in other.ids)
