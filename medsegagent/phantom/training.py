@@ -56,7 +56,7 @@ class Recipe:
     channel: str
     labels: Mapping[str, int | list[int]]
     regions_class_order: list[int] | None = None
-    iterations: int = 700
+    iterations: int = 1000
     patch: tuple[int, int, int] = (48, 40, 48)
     features: tuple[int, ...] = (8, 16, 32, 48)
     spacing: tuple[float, float, float] | None = None
@@ -133,7 +133,7 @@ def _plan_and_preprocess(recipe: Recipe, folder: Path) -> None:
     plans = json.loads(file.read_text())
     configuration = plans["configurations"][CONFIGURATION]
     stages = len(recipe.features)
-    configuration |= {"patch_size": list(recipe.patch), "batch_size": 2}
+    configuration |= {"patch_size": list(recipe.patch), "batch_size": 2, "batch_dice": True}
     configuration["architecture"]["arch_kwargs"] |= {
         "n_stages": stages,
         "features_per_stage": list(recipe.features),
@@ -178,6 +178,7 @@ def _fit(recipe: Recipe, folder: Path) -> None:
     dataset = json.loads((folder / "dataset.json").read_text())
     trainer = Trainer(plans, CONFIGURATION, "all", dataset, torch.device("cpu"))
     trainer.num_iterations_per_epoch = per_epoch
+    trainer.oversample_foreground_percent = 1.0  # every patch is drawn around some label: small ones need it
     trainer.num_val_iterations_per_epoch = 1
     trainer.num_epochs = max(1, recipe.iterations // per_epoch)
     trainer.save_every = trainer.num_epochs + 1

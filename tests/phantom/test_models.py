@@ -85,7 +85,7 @@ def test_an_unseen_patient_in_an_odd_orientation_is_segmented_well(recipe: Recip
     parts = [model.parts[0] for model in discover(Library.load(CARDS), [MODELS]).models]
     (part,) = (part for part in parts if part.folder.parent.name == recipe.dataset)
     network = load_network(part)
-    values = segment_volumes(network, [read_volume(tmp_path / "image.nii.gz")], "cpu", reorient=True)
+    values = segment_volumes(network, [read_volume(tmp_path / "image.nii.gz")], "cpu", reorient=True).labels
     for label, own in part.labels.items():
         found, truth = np.isin(values, own), patient.mask(*structures_of(label))
         dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())

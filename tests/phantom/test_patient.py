@@ -22,7 +22,7 @@ def centre(patient: Patient, structure: str) -> np.ndarray:
     return patient.grid.points(np.argwhere(patient.mask(structure))[:, ::-1]).mean(axis=0)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=12)
 @given(seed=st.integers(0, 2**32), orientation=st.sampled_from([None, *ORIENTATIONS]))
 def test_organs_lie_where_anatomy_says_whatever_the_file_order(seed: int, orientation: str | None) -> None:
     patient = make_patient(seed, orientation=orientation)
@@ -62,7 +62,7 @@ def test_ct_and_mr_of_a_seed_show_the_same_anatomy() -> None:
 
 
 @pytest.mark.parametrize("contrast", ["CT", "MR"])
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_an_image_looks_like_its_modality(seed: int, contrast: str) -> None:
     assert estimate_modality(make_patient(seed, contrast).image).family == contrast
 
@@ -74,7 +74,7 @@ def test_a_ct_is_in_hounsfield_units() -> None:
     assert patient.image[patient.mask("vertebrae")].mean() > 150
 
 
-@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("seed", range(8))
 def test_every_structure_has_a_sensible_volume(seed: int) -> None:
     patient = make_patient(seed)
     smallest = {"liver": 800, "lung_left": 600, "lung_right": 600, "vertebrae": 200, "liver_lesion": 5}

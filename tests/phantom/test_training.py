@@ -39,6 +39,6 @@ def test_a_few_iterations_give_a_model_and_leave_the_environment_alone(tmp_path:
         sha256="",
         evidence=ModalityEvidence("CT", 1.0, ""),
     )
-    values = segment_volumes(load_network(part), [volume], "cpu", reorient=True)
+    values = segment_volumes(load_network(part), [volume], "cpu", reorient=True).labels
     assert values.shape == cases[0].labels.shape
     assert values.max() <= 9
