@@ -27,6 +27,7 @@ def open_case(
     models_dir: Path | str | None = None,
     options: Options | None = None,
     progress: Progress | None = None,
+    family: str | None = None,
 ) -> Workspace:
     """Read the images and find the models.
 
@@ -37,8 +38,10 @@ def open_case(
         models_dir: nnU-Net results folder; default the environment variable `nnUNet_results` and the model store.
         options: How to run.
         progress: Told of each tile.
+        family: CT, MR or PET, where the instruction names one; settles which series of a DICOM study is meant.
 
     Raises:
+        SeriesNeededError: If several series could be meant.
         ImageError: If an image cannot be used, or not for the formats asked for.
         CardError: If the library cannot be loaded.
     """
@@ -46,7 +49,7 @@ def open_case(
     named = images if isinstance(images, Mapping) else {"": images}
     paths = {name: Path(path) for name, path in named.items()}
     check_formats(options.formats, next(iter(paths.values()), None))
-    volumes = read_volumes(paths)
+    volumes = read_volumes(paths, series=options.series, family=family)
     cards = library if isinstance(library, Library) else Library.load(library)
     return Workspace(
         library=cards,

@@ -29,10 +29,12 @@ from medsegagent.errors import UsageError
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.inference.plan import Plan
 from medsegagent.inference.runner import Progress
+from medsegagent.language import parse, with_modality
 from medsegagent.matching import explain
 from medsegagent.matching.selection import Selection
 from medsegagent.reporting.report import write_report
 from medsegagent.reporting.run_folder import RunFolder, write_json
+from medsegagent.vocabulary import load as load_vocabulary
 
 Listener = Callable[[str, Content], None]
 """Told each message as it is said: the agent's name, the content."""
@@ -105,6 +107,7 @@ def segment(
             models_dir=models_dir,
             options=options,
             progress=_interruptible(progress, stop),
+            family=_family(instruction, modality),
         )
         workspace.add_seconds("reading", time.perf_counter() - started)
         transcript = Transcript()
@@ -146,6 +149,16 @@ def segment(
         files=tuple(run_folder / file for file in files) if run_folder else (),
         usage=talk.usage,
     )
+
+
+def _family(instruction: str, modality: str | None) -> str | None:
+    """The one family that the instruction, or who overrides it, names."""
+    try:
+        request = parse(instruction, load_vocabulary())
+        families = (with_modality(request, modality) if modality else request).modality.families
+    except UsageError:
+        return None  # the team refuses it, with the reason
+    return families[0] if len(families) == 1 else None
 
 
 class _Talk:

@@ -30,6 +30,7 @@ class Options:
         keep_predictions: Write every model's own masks too.
         choice: Which of the models that could answer run.
         formats: Further file formats, of `medsegagent.export.formats.FORMATS`.
+        series: Which series of a DICOM study: its number or a part of its description; empty for the one that fits.
     """
 
     device: str = "auto"
@@ -39,6 +40,7 @@ class Options:
     keep_predictions: bool = False
     choice: Choice = field(default_factory=Choice)
     formats: tuple[str, ...] = ()
+    series: str = ""
 
 
 @dataclass

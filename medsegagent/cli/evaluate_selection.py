@@ -15,6 +15,7 @@ from medsegagent.cli.minds import (
     MaxTokensOption,
     NoCacheOption,
     TagOption,
+    asker,
 )
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ def selection(
             max_calls=max_calls,
             max_tokens=max_tokens,
             use_cache=not no_cache,
+            confirm=asker(True),
         )
     how = {"tag": tag or "", "cards": cards, "folder": out, "resume": resume, "log": log, "progress": True}
     found = _evaluated(bench, pattern.split(","), mind, workers, how)

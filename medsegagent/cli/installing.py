@@ -124,7 +124,8 @@ def install_lacking(instruction: str, images: Mapping[str, Path], consent: Conse
 
     if consent == "never" or (consent == "ask" and not sys.stdin.isatty()):
         return False
-    volumes = read_volumes(images)
+    options = how.get("options")
+    volumes = read_volumes(images, series=options.series if options else "")
     library = Library.load(how["library"])
     selection = match(instruction, library, how["modality"])
     families = sorted({volume.evidence.family for volume in volumes if volume.evidence.family}, reverse=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,11 +57,16 @@ def mind_from(
         kind=chosen,
         endpoint=endpoint,
         allow_remote=allow_remote,
-        confirm=cache(_confirm) if may_ask and sys.stdin.isatty() else None,
+        confirm=asker(may_ask),
         max_calls=max_calls,
         max_tokens=max_tokens,
         use_cache=not no_cache,
     )
+
+
+def asker(may_ask: bool) -> Callable[[str], bool] | None:
+    """Asks the user each question once; None where nobody can be asked."""
+    return cache(_confirm) if may_ask and sys.stdin.isatty() else None
 
 
 def _confirm(question: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.prompt import Prompt
 
 from medsegagent.agents.run import RunResult, segment
+from medsegagent.agents.workspace import Options
 from medsegagent.cli import screen
 from medsegagent.cli.installing import Consent, install_lacking
 from medsegagent.cli.views import show_message, show_plan, show_request, show_result, show_selection, show_usage
-from medsegagent.errors import AnswerNeededError, NoModelError, UsageError
+from medsegagent.errors import AnswerNeededError, NoModelError, SeriesNeededError, UsageError
 from medsegagent.inference.runner import Progress as TileProgress
 
 
@@ -84,12 +86,20 @@ def run_case(
         except AnswerNeededError as error:
             if not (may_ask and error.choices and sys.stdin.isatty()):
                 raise
-            screen.err.print(error.what)
-            for number, reading in enumerate(error.choices, 1):
-                screen.err.print(f"  {number}. {reading}")
-            numbers = [str(number) for number in range(1, len(error.choices) + 1)]
-            answer = Prompt.ask("Which one?", choices=numbers, console=screen.err)
-            instruction = error.choices[int(answer) - 1]
+            if isinstance(error, SeriesNeededError):
+                screen.err.print(error.what, markup=False, highlight=False)
+                series = Prompt.ask("Which series?", choices=list(error.choices), console=screen.err)
+                how["options"] = replace(how.get("options") or Options(), series=series)
+            else:
+                instruction = _chosen(error)
+
+
+def _chosen(error: AnswerNeededError) -> str:
+    screen.err.print(error.what)
+    for number, reading in enumerate(error.choices, 1):
+        screen.err.print(f"  {number}. {reading}")
+    numbers = [str(number) for number in range(1, len(error.choices) + 1)]
+    return error.choices[int(Prompt.ask("Which one?", choices=numbers, console=screen.err)) - 1]
 
 
 def show_run(result: RunResult) -> None:

@@ -36,6 +36,13 @@ def segment(
     keep_predictions: Annotated[
         bool, typer.Option("--keep-predictions", help="Also every model's own masks, under predictions/.")
     ] = False,
+    formats: Annotated[
+        list[str] | None,
+        typer.Option("--format", help="Also nifti, nrrd, dicom-seg, rtstruct, stl or obj (repeatable)."),
+    ] = None,
+    series: Annotated[
+        str, typer.Option("--series", help="Which DICOM series: its number, or a part of its description.")
+    ] = "",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Go on where image and instruction disagree.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show request, selection and plan, then stop.")] = False,
@@ -69,6 +76,8 @@ def segment(
         dry_run=dry_run,
         separate=separate,
         keep_predictions=keep_predictions,
+        formats=tuple(formats or ()),
+        series=series,
         choice=Choice(max_models, tuple(prefer or ()), tuple(only or ()), tuple(exclude or ())),
     )
     thinker = mind_from(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -12,7 +12,7 @@ from medsegagent.images.write import write_mask
 from medsegagent.inference.prediction import Prediction
 from medsegagent.reporting.preview import write_preview
 from medsegagent.reporting.run_folder import write_json, write_segmentation
-from medsegagent.reporting.statistics import structure_statistics, write_csv
+from medsegagent.reporting.statistics import StructureStatistics, write_csv
 
 LOW_AGREEMENT = 0.7
 """Mean pairwise Dice under which the paragraph says that the models disagree; two raters of one organ exceed it."""
@@ -23,27 +23,25 @@ def write_results(
     segmentation: Segmentation,
     volumes: Sequence[Volume],
     predictions: Sequence[Prediction],
+    figures: Mapping[str, StructureStatistics],
     *,
     instruction: str,
     separate: bool,
     keep_predictions: bool,
-) -> tuple[Path, ...]:
+) -> None:
     """Write masks, agreement, statistics and preview below `folder`.
 
     Args:
         folder: An existing folder.
         segmentation: The fused structures.
-        volumes: The images; the first one is shown and measured.
+        volumes: The images; the first one is shown.
         predictions: What the models gave.
+        figures: What was measured, by structure id.
         instruction: Title of the picture.
         separate: Also one mask per structure.
         keep_predictions: Also each model's own masks, `predictions/MODEL/TARGET.nii.gz`.
-
-    Returns:
-        The files, relative to `folder`, sorted.
     """
     write_segmentation(segmentation, folder, separate=separate)
-    figures = structure_statistics(segmentation, volumes, predictions)
     write_json(folder / "statistics.json", figures)
     write_csv(folder / "statistics.csv", figures)
     write_preview(segmentation, volumes[0], folder / "preview.png", title=instruction)
@@ -53,7 +51,6 @@ def write_results(
             own.mkdir(parents=True)
             for target, mask in prediction.masks.items():
                 write_mask(mask, segmentation.grid, own / f"{target}.nii.gz")
-    return tuple(sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file()))
 
 
 def paragraph(segmentation: Segmentation, warnings: Sequence[str]) -> str:

@@ -13,7 +13,7 @@ import pytest
 from medsegagent.phantom import make_patient, write_patient
 
 Run = Callable[..., tuple[int, str, str]]
-INSTRUCTION = "segment the liver, the liver lesion, the spleen and both kidneys in this CT"
+INSTRUCTION = "segment the liver, the spleen, both kidneys and any liver tumour in this CT"
 
 
 @pytest.fixture

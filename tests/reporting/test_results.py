@@ -8,22 +8,23 @@ from phantoms import GRID, predictions, segmentation, volume
 
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.reporting.results import paragraph, write_results
+from medsegagent.reporting.statistics import structure_statistics
 
 
 def test_all_files_are_named_and_the_statistics_are_plain_json_and_csv(tmp_path: Path) -> None:
-    files = write_results(
+    measured = structure_statistics(segmentation(), [volume()], predictions())
+    write_results(
         tmp_path,
         segmentation(),
         [volume()],
         predictions(),
+        measured,
         instruction="liver",
         separate=False,
         keep_predictions=True,
     )
-    assert {file.as_posix() for file in files} == {
-        file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file()
-    }
-    assert {Path("statistics.csv"), Path("preview.png"), Path("predictions/org__first/liver.nii.gz")} <= set(files)
+    for name in ("statistics.csv", "preview.png", "segmentation.nii.gz", "predictions/org__first/liver.nii.gz"):
+        assert (tmp_path / name).stat().st_size > 0
     figures = json.loads((tmp_path / "statistics.json").read_text())
     assert figures["liver"]["fused"]["volume_ml"] == 2.52
     assert figures["tumor.liver"]["agreement"] is None

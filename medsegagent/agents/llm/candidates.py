@@ -16,6 +16,7 @@ CARDS_BY_ANATOMY = 20
 CARDS_BY_LABEL = 16
 LABELS_BY_ANATOMY = 6
 LABELS_BY_LABEL = 20
+_LONGEST_LABEL = 80
 _NAMES_LENGTH = 1100
 """Characters."""
 _ALIKE = 85.0
@@ -33,7 +34,11 @@ def ranked_labels(request: Request, card: DatasetCard, chosen: Sequence[str], mo
     from rapidfuzz import fuzz, process
 
     wanted = [target.name.lower() for target in (*request.targets, *request.exclusions)]
-    others = {label: label.replace("_", " ").lower() for label in card.labels if label not in set(chosen)}
+    others = {
+        label: label.replace("_", " ").lower()
+        for label in card.labels
+        if label not in set(chosen) and len(label) <= _LONGEST_LABEL
+    }
     likeness = dict.fromkeys(others, 0.0)
     for name in wanted:
         for _, score, label in process.extract(name, others, scorer=fuzz.token_set_ratio, limit=most):

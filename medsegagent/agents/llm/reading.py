@@ -18,12 +18,20 @@ from medsegagent.vocabulary.text import stem, term_key
 _MOST_PER_WORDS = 8
 """Targets that one piece of the instruction may stand for; more is a model that lists what it can."""
 _ABOUT_US = frozenset(
-    re.findall(
-        r"\w+",
-        "answer answers assistant benchmark card cards dataset datasets database developer ignore instruction json "
-        "instructions label labels library model models output override pretend previous print prompt prompts reply "
-        "respond return rule rules select system",
-    )
+    {"assistant", "benchmark", "card", "cards", "database", "dataset", "datasets", "developer", "instruction"}
+    | {
+        "instructions",
+        "json",
+        "label",
+        "labels",
+        "library",
+        "model",
+        "models",
+        "override",
+        "prompt",
+        "prompts",
+        "rules",
+    }
 )
 """Words about this system: a quote that holds one asks the system for something, not for a structure."""
 _SHORTEST_WORD = 4
@@ -112,7 +120,8 @@ def understand(
     )
     if request.targets:
         request = request.model_copy(update={"refusal": None, "intent": "segment", "unresolved": ()})
-    if reading.modality.strip() and not base.modality.families:
+    unread = any(not item.known for item in read_items(rules.instruction, vocabulary))
+    if reading.modality.strip() and not base.modality.families and unread:  # else the rules know that none is named
         try:
             request = with_modality(request, reading.modality)
         except MedSegAgentError as error:
@@ -166,7 +175,9 @@ class _Check:
         return request.targets
 
     def _about_words(self, words: str) -> str:
-        if not _plain(words) or not any(_plain(words) in text for text in self._open):
+        # Whole words; but Chinese and Japanese are written without gaps.
+        quote = rf"(?<![a-z]){re.escape(_plain(words))}(?![a-z])"
+        if not _plain(words) or not any(re.search(quote, text) for text in self._open):
             return f"{words[:80]!r} does not stand in the words given; copy them exactly."
         if about := sorted(_ABOUT_US & set(_plain(words).split())):
             return f"{words[:80]!r} is about this system ({', '.join(about)}), not about the body; leave it out."

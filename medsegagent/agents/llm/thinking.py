@@ -36,6 +36,7 @@ from medsegagent.matching.selection import Selection
 from medsegagent.vocabulary import Vocabulary
 
 _MOST_COMPLAINTS = 5
+_LONGEST_CHANNELS = 200
 
 
 class AskingParserAgent(ParserAgent):
@@ -141,7 +142,7 @@ class AskingModalityMatcherAgent(ModalityMatcherAgent):
             return self.answer(heard)
         shown = ranked_cards(request, library, fitting, every)[:CARDS_BY_MODALITY]
         wanted = modality.said(request.modality)
-        channels = {card: ", ".join(library.get(card).channel_names.values()) for card in shown}
+        channels = {card: ", ".join(library.get(card).channel_names.values())[:_LONGEST_CHANNELS] for card in shown}
 
         def check(answer: Cards, last: bool) -> str:
             return _card_complaints(answer.cards, channels, fitting, f"which is not {wanted}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +22,22 @@ def mind_for(
     max_calls: int | None = None,
     max_tokens: int | None = None,
     use_cache: bool = True,
+    confirm: Callable[[str], bool] | None = None,
 ) -> Mind:
-    """The mind behind `--model NAME`.
+    """The mind behind `--model NAME`; the options are those of `Mind` and `choose_mind`.
 
     Raises:
         ConfigError: If the configuration has no such model, or not with that tag.
     """
     _, endpoint = choose_mind("llm", config, model, tag or None)
     return Mind(
-        "llm", endpoint, allow_remote=allow_remote, max_calls=max_calls, max_tokens=max_tokens, use_cache=use_cache
+        "llm",
+        endpoint,
+        allow_remote=allow_remote,
+        confirm=confirm,
+        max_calls=max_calls,
+        max_tokens=max_tokens,
+        use_cache=use_cache,
     )
 
 

@@ -136,6 +136,7 @@ class TestHybrid:
             ({"words": "frobnicator", "name": "quuxoid body"}, "no structure that is known"),
             ({"words": "left frobnicator", "name": "right kidney"}, "says left"),
             ({"words": "", "name": "liver"}, "does not stand"),
+            ({"words": "cator", "name": "liver"}, "does not stand"),
             ({"words": "frobnicator", "name": ""}, "cannot be used"),
         ],
     )
@@ -267,6 +268,16 @@ class TestLlm:
         decision = team.decide("llm", server, instruction)
         assert decision.selection.labels == match(instruction, library).labels
         assert "spleen" in server.asked[1].turns[-1]
+
+    def test_a_modality_that_nobody_named_does_not_count(self, serve: Serve, library: Library, team: Team) -> None:
+        right = Oracle(library)
+
+        def assuming(asked: Asked) -> Says:
+            answer = right.answer(asked.question)
+            return Says(json.dumps(answer | {"modality": "CT"} if "targets" in answer else answer))
+
+        decision = team.decide("llm", serve(assuming), "segment the spleen")
+        assert decision.selection.labels == match("segment the spleen", library).labels
 
     def test_orders_in_the_instruction_select_what_the_rules_select(
         self, serve: Serve, library: Library, team: Team
