@@ -74,7 +74,8 @@ def run_demo(
 def _against_truth(structures: tuple[Structure, ...], patient: Patient) -> dict[str, float]:
     """Dice per structure whose id is one of the phantom's, under the name that the parser gives it."""
     vocabulary = load_vocabulary()
-    names = {target.id: name for name in STRUCTURES for target in parse(name.replace("_", " "), vocabulary).targets}
+    said = {name: name.replace("_", " ") for name in STRUCTURES} | {"liver_lesion": "liver tumour"}
+    names = {target.id: name for name, text in said.items() for target in parse(text, vocabulary).targets}
     return {
         structure.id: _dice(structure.mask, patient.mask(names[structure.id]))
         for structure in structures

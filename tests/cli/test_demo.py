@@ -20,7 +20,7 @@ FLOOR = {
     "stomach": 0.90,
     "aorta": 0.75,
     "urinary_bladder": 0.75,
-    "liver_lesion": 0.75,
+    "tumor_liver": 0.75,
 }
 
 

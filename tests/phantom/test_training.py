@@ -26,7 +26,7 @@ def test_labels_are_written_from_containing_to_contained() -> None:
 
 def test_a_few_iterations_give_a_model_and_leave_the_environment_alone(tmp_path: Path) -> None:
     before = dict(os.environ)
-    recipe = replace(CT_TUMOUR, iterations=1, patch=(32, 32, 32), features=(4, 8), spacing=(8.0, 8.0, 8.0))
+    recipe = replace(CT_TUMOUR, iterations=1, patch=(32, 32, 32), features=(4, 8, 8), spacing=(8.0, 8.0, 8.0))
     cases = list(islice(cases_of(recipe), 2))
     folder = train(recipe, cases, tmp_path)
     assert dict(os.environ) == before
