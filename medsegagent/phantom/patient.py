@@ -55,7 +55,7 @@ _INTENSITY: dict[Contrast, dict[Tissue, tuple[float, float]]] = {
         Tissue.LUNG_LEFT: (-820, 25),
         Tissue.LUNG_RIGHT: (-820, 25),
         Tissue.LIVER: (108, 8),
-        Tissue.LIVER_LESION: (20, 8),
+        Tissue.LIVER_LESION: (48, 8),
         Tissue.SPLEEN: (122, 10),
         Tissue.KIDNEY_LEFT: (178, 14),
         Tissue.KIDNEY_RIGHT: (178, 14),
