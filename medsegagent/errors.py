@@ -102,6 +102,10 @@ class AnswerNeededError(MedSegAgentError):
         return type(self), (self.what, self.remedy, self.where, self.choices)
 
 
+class SeriesNeededError(AnswerNeededError):
+    """Several DICOM series could be meant. Each of `choices` is the key of one, for `--series`."""
+
+
 class AllModelsFailedError(MedSegAgentError):
     """Every planned model failed."""
 

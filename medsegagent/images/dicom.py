@@ -113,7 +113,7 @@ def read_dicom(path: Path, channel: str = "", *, series: str = "", family: str |
     Raises:
         ImageError: If nothing usable is there, or the one chosen is damaged or cannot be laid on a regular grid.
         UsageError: If `series` names none or several.
-        AnswerNeededError: If several series could be meant.
+        SeriesNeededError: If several series could be meant.
     """
     listed, left_out = list_series(path)
     chosen, note = choose(listed, series, family, channel, str(path))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from medsegagent.errors import AnswerNeededError, ImageError, UsageError
+from medsegagent.errors import ImageError, SeriesNeededError, UsageError
 from medsegagent.images.channels import channel_families, channel_kind
 from medsegagent.images.dicom_frames import Frame, Header, Scan, Vector
 from medsegagent.images.dicom_geometry import arrange
@@ -114,7 +114,7 @@ def choose(
     Raises:
         ImageError: If there is no usable series.
         UsageError: If `wanted` names none, or several.
-        AnswerNeededError: If several could be meant.
+        SeriesNeededError: If several could be meant.
     """
     if wanted:
         return _named(series, wanted, where), ()
@@ -132,7 +132,10 @@ def choose(
     left = [item for item in left if item.original] or left
     if len(left) > 1:
         listed = "".join(f"\n  {item.summary}" for item in left)
-        raise AnswerNeededError(f"several series could be meant:{listed}\n", "Choose one: --series NUMBER.", where)
+        keys = tuple(item.key for item in left)
+        raise SeriesNeededError(
+            f"several series could be meant:{listed}\n", "Choose one: --series NUMBER.", where, keys
+        )
     others = len(series) - 1
     note = (f"of {others + 1} series, {left[0].summary} was taken; --series chooses another",) if others else ()
     return left[0], note
