@@ -43,14 +43,20 @@ def bind(card: DatasetCard, vocabulary: Vocabulary) -> tuple[Binding, ...]:
 
 def bind_label(name: str, context: str, vocabulary: Vocabulary, label: str | None = None) -> Binding:
     """What a label of this name means on a card that says `context` about itself."""
-    words = _CAMEL.sub(" ", name.replace("_", " ").replace("-", " "))
-    concepts, lesions = _read(words.lower(), vocabulary)
-    if any(_needs_site(item.id, words, vocabulary) for item in concepts):
+    concepts, lesions, unplaced = _read_name(name, vocabulary)
+    if unplaced:
         concepts = tuple(Sided(_at_site(item.id, context, vocabulary), item.side) for item in concepts)
     return Binding(label if label is not None else name, concepts, lesions)
 
 
 @lru_cache(maxsize=65536)
+def _read_name(name: str, vocabulary: Vocabulary) -> tuple[tuple[Sided, ...], tuple[str, ...], bool]:
+    """What the name says by itself, and whether only the card can tell where that lesion is."""
+    words = _CAMEL.sub(" ", name.replace("_", " ").replace("-", " "))
+    concepts, lesions = _read(words.lower(), vocabulary)
+    return concepts, lesions, any(_needs_site(item.id, words, vocabulary) for item in concepts)
+
+
 def _read(words: str, vocabulary: Vocabulary) -> tuple[tuple[Sided, ...], tuple[str, ...]]:
     tokens = [token for token in tokenize(words) if token.kind != "mark"]
     if named := _noun([token.stem for token in tokens], vocabulary):

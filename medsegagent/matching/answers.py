@@ -37,8 +37,7 @@ def concept_answers(id_: str, side: str, library: Library, vocabulary: Vocabular
     """What answers one concept on one side (or on both: "")."""
     concept = vocabulary.concept(id_)
     if concept.kind == "lesion":
-        bound = frozenset(item.id for item in library.cards_with)
-        return _lesion_answers(id_, side, bound, vocabulary)
+        return _lesion_answers(id_, side, library.lesions, vocabulary)
     return _organ_answers(id_, side, vocabulary)
 
 
@@ -66,11 +65,11 @@ def _merged(several: tuple[Answers, ...]) -> Answers:
 
 @lru_cache(maxsize=4096)
 def _lesion_answers(id_: str, side: str, bound: frozenset[str], vocabulary: Vocabulary) -> Answers:
+    """What answers a lesion, among the lesions that the library's labels mean (`bound`)."""
     concept = vocabulary.concept(id_)
-    lesions = [other for other in bound if vocabulary.concept(other).kind == "lesion"]
-    tiers = [frozenset(_on_side((o for o in lesions if _is_wanted(o, concept, vocabulary)), side))]
+    tiers = [frozenset(_on_side((o for o in bound if _is_wanted(o, concept, vocabulary)), side))]
     general = vocabulary.ancestors(id_) - {id_}
-    tiers.append(frozenset(_on_side((o for o in lesions if o in general and _covers(o, concept, vocabulary)), side)))
+    tiers.append(frozenset(_on_side((o for o in bound if o in general and _covers(o, concept, vocabulary)), side)))
     for other in concept.same_label:
         tiers += _lesion_answers(other, side, bound, vocabulary).tiers
     return Answers(tuple(tier for tier in tiers if tier))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 
 from medsegagent.cards.binding import Binding
 from medsegagent.cards.library import Library
@@ -18,21 +20,45 @@ def by_label(request: Request, library: Library, cards: Iterable[str]) -> Select
     The selection's `refusal` stays empty: why nothing is left is for `coarse_to_fine.match` to say.
     """
     vocabulary = load()
+    excluded = [_meanings(target_answers(target, library, vocabulary)) for target in request.exclusions]
+    wanted = [_wanted(target, library, vocabulary) for target in request.targets]
     found = []
     for name in sorted(cards):
-        answers = tuple(_answers_of(name, request, library, vocabulary))
-        if answers:
+        chooser = _Chooser(library.bindings[name], library.label_values[name], excluded, vocabulary)
+        if answers := tuple(_answers_of(chooser, wanted)):
             found.append(CardSelection(card=name, targets=answers))
     return Selection(request=request, cards=tuple(found))
 
 
-def _answers_of(card: str, request: Request, library: Library, vocabulary: Vocabulary) -> Iterator[TargetLabels]:
-    for target in request.targets:
-        chooser = _Chooser(card, request.exclusions, library, vocabulary)
-        if (whole := chooser.expression(target)) is None:
+@dataclass(frozen=True)
+class _Wanted:
+    """One target, with what a label must mean to answer it; `left` and `right` where it is an unsided pair."""
+
+    target: Target
+    organ: Answers
+    lesions: tuple[Answers, ...]
+    left: _Wanted | None = None
+    right: _Wanted | None = None
+
+
+def _wanted(target: Target, library: Library, vocabulary: Vocabulary, halves: bool = True) -> _Wanted:
+    left = right = None
+    if halves and not target.side and any(vocabulary.concept(id_).paired for id_ in target.concepts):
+        sided = [target.model_copy(update={"side": side}) for side in ("left", "right")]
+        left, right = (_wanted(half, library, vocabulary, halves=False) for half in sided)
+    lesions = tuple(concept_answers(id_, target.side or "", library, vocabulary) for id_ in target.lesions)
+    return _Wanted(target, target_answers(target, library, vocabulary), lesions, left, right)
+
+
+def _answers_of(chooser: _Chooser, wanted: Sequence[_Wanted]) -> Iterator[TargetLabels]:
+    for item in wanted:
+        if (whole := chooser.expression(item)) is None:
             continue
-        left, right = chooser.sides(target)
-        yield TargetLabels(target=target.id, whole=whole, left=left, right=right, reason=_reason(whole))
+        left = chooser.expression(item.left) if item.left else None
+        right = chooser.expression(item.right) if item.right else None
+        if left is None or right is None:
+            left = right = None
+        yield TargetLabels(target=item.target.id, whole=whole, left=left, right=right, reason=_reason(whole))
 
 
 def _reason(expression: LabelExpression) -> str:
@@ -45,111 +71,86 @@ def _reason(expression: LabelExpression) -> str:
 class _Chooser:
     """The labels of one card, seen through one request's exclusions."""
 
-    def __init__(self, card: str, exclusions: Sequence[Target], library: Library, vocabulary: Vocabulary) -> None:
-        self._bindings = library.bindings[card]
-        self._values = library.cards[card].labels
-        self._exclusions = exclusions
-        self._library = library
+    def __init__(
+        self,
+        bindings: Sequence[Binding],
+        values: Mapping[str, tuple[int, ...]],
+        excluded: Sequence[frozenset[Sided]],
+        vocabulary: Vocabulary,
+    ) -> None:
+        self._bindings = bindings
+        self._values = values
+        self._excluded = excluded
         self._vocabulary = vocabulary
 
-    def expression(self, target: Target) -> LabelExpression | None:
+    def expression(self, wanted: _Wanted) -> LabelExpression | None:
         """The labels that answer a target; None if the card does not answer it exactly."""
-        labels = self._labels(target_answers(target, self._library, self._vocabulary))
-        labels = self._dedicated(target, labels)
-        labels = self._without_excluded(target, labels)
-        if not labels:
+        chosen = self._dedicated(wanted.target, self._answering(wanted.organ))
+        chosen = [binding for binding in chosen if not self._is_unwanted(binding)]
+        if not chosen:
             return None
-        lesions = [
-            self._labels(concept_answers(id_, target.side or "", self._library, self._vocabulary))
-            for id_ in target.lesions
-        ]
+        lesions = [self._answering(answers) for answers in wanted.lesions]
         if not all(lesions):
             return None
-        minus = self._unwanted(target, labels)
-        return self._build(labels, minus, [label for found in lesions for label in found])
+        plus = [binding.label for binding in chosen]
+        also = dict.fromkeys(binding.label for found in lesions for binding in found)
+        return self._build(plus, self._inside(wanted.target, plus), list(also))
 
-    def sides(self, target: Target) -> tuple[LabelExpression | None, LabelExpression | None]:
-        """Left and right apart, for an unsided paired target, where the card tells them apart."""
-        if target.side or not any(self._vocabulary.concept(id_).paired for id_ in target.concepts):
-            return None, None
-        left, right = (self.expression(target.model_copy(update={"side": side})) for side in ("left", "right"))
-        return (left, right) if left and right else (None, None)
-
-    def _labels(self, answers: Answers) -> list[str]:
+    def _answering(self, answers: Answers) -> list[Binding]:
         for tier in answers.tiers:
             found = [binding for binding in self._bindings if _meets(binding, tier)]
             if found:
-                return [binding.label for binding in found] if self._complete(found, answers) else []
+                return found if self._complete(found, answers) else []
         return []
 
     def _complete(self, found: list[Binding], answers: Answers) -> bool:
-        if any(_meets(binding, answers.whole) for binding in found):
+        if not answers.needs or any(_meets(binding, answers.whole) for binding in found):
             return True
         return all(any(_meets(binding, group) for binding in found) for group in answers.needs)
 
-    def _dedicated(self, target: Target, labels: list[str]) -> list[str]:
+    def _dedicated(self, target: Target, chosen: list[Binding]) -> list[Binding]:
         """All labels of a card that holds nothing but a structure's members and what goes with them.
 
         Whole-heart requests take everything of a cardiac substructure set, the great vessels included.
         """
-        if target.side or len(target.concepts) != 1 or not labels:
-            return labels
-        concept = self._vocabulary.concept(target.concepts[0])
-        if not concept.set_mates:
-            return labels
-        members = self._vocabulary.closure(concept.id)
-        mates = frozenset().union(*(self._vocabulary.closure(mate) for mate in concept.set_mates))
-        by_members = any(item.id != concept.id for b in self._bindings if b.label in labels for item in b.concepts)
-        if by_members and all(_meets(binding, members | mates) for binding in self._bindings):
-            return [binding.label for binding in self._bindings]
-        return labels
+        if target.side or len(target.concepts) != 1 or not chosen:
+            return chosen
+        id_ = target.concepts[0]
+        allowed = _with_mates(id_, self._vocabulary)
+        by_members = bool(allowed) and any(item.id != id_ for binding in chosen for item in binding.concepts)
+        dedicated = by_members and all(_meets(binding, allowed) for binding in self._bindings)
+        return list(self._bindings) if dedicated else chosen
 
-    def _without_excluded(self, target: Target, labels: list[str]) -> list[str]:
-        for excluded in self._exclusions:
-            answers = target_answers(excluded, self._library, self._vocabulary)
-            unwanted = frozenset().union(*answers.tiers) if answers.tiers else frozenset()
-            labels = [label for label in labels if not self._is_unwanted(label, unwanted)]
-        return labels
-
-    def _is_unwanted(self, label: str, unwanted: frozenset[Sided]) -> bool:
+    def _is_unwanted(self, binding: Binding) -> bool:
         """The label is what was excluded, or a whole that has it as a member and cannot be split."""
-        for item in next(binding.concepts for binding in self._bindings if binding.label == label):
-            if item in unwanted or not unwanted.isdisjoint(self._vocabulary.closure(item.id, item.side)):
-                return True
-        return False
-
-    def _unwanted(self, target: Target, labels: list[str]) -> list[str]:
-        """Labels inside the chosen ones that are not meant: lesions of an organ, and excluded parts."""
-        inside = []
-        chosen = {value for label in labels for value in self._values[label]}
-        for binding in self._bindings:
-            if binding.label in labels or chosen.isdisjoint(self._values[binding.label]):
-                continue
-            if self._is_lesion_of(binding, target) or self._is_excluded(binding):
-                inside.append(binding.label)
-        return self._fewest(inside)
-
-    def _is_lesion_of(self, binding: Binding, target: Target) -> bool:
-        organ = all(self._vocabulary.concept(id_).kind != "lesion" for id_ in target.concepts)
-        return (
-            organ
-            and bool(binding.concepts)
-            and all(self._vocabulary.concept(item.id).kind == "lesion" for item in binding.concepts)
+        return any(
+            item in unwanted or not unwanted.isdisjoint(self._vocabulary.closure(item.id, item.side))
+            for unwanted in self._excluded
+            for item in binding.concepts
         )
 
-    def _is_excluded(self, binding: Binding) -> bool:
-        for excluded in self._exclusions:
-            answers = target_answers(excluded, self._library, self._vocabulary)
-            if any(_meets(binding, tier) for tier in answers.tiers):
-                return True
-        return False
+    def _inside(self, target: Target, plus: list[str]) -> list[str]:
+        """Labels within the chosen ones that are not meant: lesions of an organ, and excluded parts."""
+        chosen = {value for label in plus for value in self._values[label]}
+        organ = all(self._vocabulary.concept(id_).kind != "lesion" for id_ in target.concepts)
+        inside = [
+            binding.label
+            for binding in self._bindings
+            if not chosen.isdisjoint(self._values[binding.label])
+            and binding.label not in plus
+            and ((organ and self._is_lesion(binding)) or any(_meets(binding, unwanted) for unwanted in self._excluded))
+        ]
+        return self._fewest(inside)
+
+    def _is_lesion(self, binding: Binding) -> bool:
+        concepts = [self._vocabulary.concept(item.id) for item in binding.concepts]
+        return bool(concepts) and all(concept.kind == "lesion" for concept in concepts)
 
     def _fewest(self, labels: list[str]) -> list[str]:
         """Without the labels whose values another one of them holds."""
-        largest_first = sorted(labels, key=lambda label: -len(self._values[label]))
         kept: list[str] = []
         covered: set[int] = set()
-        for label in largest_first:
+        for label in sorted(labels, key=lambda label: -len(self._values[label])):
             if not covered.issuperset(self._values[label]):
                 kept.append(label)
                 covered.update(self._values[label])
@@ -161,9 +162,18 @@ class _Chooser:
         values |= {value for label in also for value in self._values[label]}
         if not values:
             return None
-        return LabelExpression(
-            plus=tuple(plus), minus=tuple(minus), also=tuple(dict.fromkeys(also)), values=tuple(sorted(values))
-        )
+        return LabelExpression(plus=tuple(plus), minus=tuple(minus), also=tuple(also), values=tuple(sorted(values)))
+
+
+@lru_cache(maxsize=256)
+def _with_mates(id_: str, vocabulary: Vocabulary) -> frozenset[Sided]:
+    """What may stand in a card that is dedicated to this concept; empty if there are no such cards."""
+    mates = vocabulary.concept(id_).set_mates
+    return vocabulary.closure(id_).union(*(vocabulary.closure(mate) for mate in mates)) if mates else frozenset()
+
+
+def _meanings(answers: Answers) -> frozenset[Sided]:
+    return frozenset().union(*answers.tiers)
 
 
 def _meets(binding: Binding, meanings: frozenset[Sided]) -> bool:

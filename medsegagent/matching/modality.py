@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 from medsegagent.cards.channels import Accepted
 from medsegagent.cards.library import Library
@@ -19,10 +18,17 @@ def by_modality(request: Request, library: Library, cards: Iterable[str]) -> tup
     that names none. A request for several sequences, or for PET/CT, wants a card that has them all.
     """
     channels = library.channels
-    return tuple(name for name in cards if accepts(channels[name], request.modality))
+    decided: dict[Channels, bool] = {}
+    kept = []
+    for name in cards:
+        offered = channels[name]
+        if offered not in decided:
+            decided[offered] = accepts(offered, request.modality)
+        if decided[offered]:
+            kept.append(name)
+    return tuple(kept)
 
 
-@lru_cache(maxsize=4096)
 def accepts(channels: Channels, modality: Modality) -> bool:
     """Whether a card with these channels takes images of this modality."""
     if not modality.families:

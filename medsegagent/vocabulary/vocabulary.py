@@ -34,7 +34,9 @@ class Meaning(NamedTuple):
 class Vocabulary:
     """Look-up over the compiled table. Immutable in use; concepts are built when asked for."""
 
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, digest: str = "") -> None:
+        self.digest = digest
+        """Identifies the data that it was compiled from."""
         self._entries: dict[str, dict[str, Any]] = table["concepts"]
         self._terms: dict[str, list[str]] = table["terms"]
         self._says: list[list[str]] = table["says"]
@@ -291,4 +293,4 @@ def load() -> Vocabulary:
     if not isinstance(table, dict) or table.keys() != {"concepts", "terms", "says", "everyday"}:
         table = compile_files(files)
         cache.write("vocabulary.json", key, table)
-    return Vocabulary(table)
+    return Vocabulary(table, key)
