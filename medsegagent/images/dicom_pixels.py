@@ -127,7 +127,7 @@ def _undecodable(name: str, dataset: Dataset | None, error: Exception) -> ImageE
     if syntax is None or not syntax.is_compressed:
         return ImageError("the object is truncated or damaged", "Copy it again from where it came.", name)
     if isinstance(error, RuntimeError) and "missing dependencies" in str(error):
-        remedy = "Install the decoders: pip install 'medsegagent[dicom]'."
+        remedy = "Reinstall python-gdcm and pylibjpeg, or export the series uncompressed."
         return ImageError(f"no decoder is installed for {syntax.name}", remedy, name)
     return ImageError(f"the pixel data ({syntax.name}) is truncated or damaged", "Copy it again.", name)
 
