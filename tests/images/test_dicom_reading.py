@@ -392,9 +392,9 @@ class TestZip:
 
     def test_a_bomb_is_refused_before_it_is_unpacked(self, tmp_path: Path) -> None:
         archive = tmp_path / "bomb.zip"
-        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bomb, bomb.open("a.dcm", "w") as member:
-            for _ in range(1100):
-                member.write(bytes(2**20))
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as bomb:
+            bomb.writestr("a.dcm", bytes(2**20))
+            bomb.infolist()[0].file_size = 1100 * 2**20  # what the directory promises is all that may be trusted
         with pytest.raises(ImageError, match=r"would unpack to 1 files and 1\.1 GiB"):
             read_dicom(archive)
 
