@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
 from medsegagent.language.mentions import Mention
 from medsegagent.vocabulary import Vocabulary
@@ -47,6 +48,7 @@ def attach_sides(items: Sequence[Item], mentions: list[Mention], vocabulary: Voc
             _give(after, run, extra, items)
     _distribute(items, mentions, vocabulary)
     _trailing(items, mentions, runs, vocabulary)
+    _set_off(items, mentions, runs, vocabulary)
     _from_region(mentions, vocabulary)
     return sorted([*mentions, *extra], key=lambda mention: mention.first)
 
@@ -88,10 +90,12 @@ def _side_of(items: Sequence[Item], position: int, mentions: Sequence[Mention]) 
 
 
 def _stands_alone(items: Sequence[Item], position: int) -> bool:
-    """As in "lung l.", "rib 2 l": a small letter is a side only right after a structure and before a stop."""
+    """As in "l kidney", "lung l.": a small letter is a side only beside a structure."""
     before = items[position - 1] if position else None
     after = items[position + 1] if position + 1 < len(items) else None
-    return (
+    if after is not None and after.meanings and after.start - items[position].end == 1:
+        return before is None or before.number is None
+    return (after is not None and after.word == "side") or (
         before is not None
         and (bool(before.meanings) or before.number is not None)
         and (after is None or bool(after.mark) or after.has("modality"))
@@ -193,7 +197,9 @@ def _trailing(items: Sequence[Item], mentions: Sequence[Mention], runs: Sequence
     for run in runs:
         on_the = [item.word for item in items[max(0, run.first - 2) : run.first]]
         index = next((i for i, m in enumerate(mentions) if m.first <= run.first < m.last), None)
-        if index is None or not ({"on", "of"} & set(on_the)):
+        listed = index and any(item.has("and") for item in items[mentions[index - 1].last : mentions[index].first])
+        comma = bool(listed) and on_the[-1:] == [""] and items[run.first - 1].mark == "," and _closes(items, run.last)
+        if index is None or not (comma or {"on", "of"} & set(on_the)):
             continue
         while (
             index > 0
@@ -203,6 +209,28 @@ def _trailing(items: Sequence[Item], mentions: Sequence[Mention], runs: Sequence
             index -= 1
             if vocabulary.concept(mentions[index].id).paired:
                 mentions[index].side = run.side
+
+
+def _set_off(items: Sequence[Item], mentions: Sequence[Mention], runs: Sequence[_Run], vocabulary: Vocabulary) -> None:
+    """As in "parotid on CT, only the right side", "CT, left side: parotid": one side, one thing that can have it."""
+    things = [m for m in mentions if vocabulary.concept(m.id).kind != "region"]
+    if len(runs) != 1 or len(things) != 1 or any(m.side for m in mentions):
+        return
+    run, thing = runs[0], things[0]
+    opener = run.first - 1
+    while opener >= 0 and (items[opener].has("filler", "but", "in") and not is_imaging(items[opener])):
+        opener -= 1
+    opens = opener < 0 or is_imaging(items[opener]) or items[opener].mark in (",", "-", ":", ";", ".", "(", "–", "—")
+    if opens and _closes(items, run.last) and vocabulary.concept(thing.id).paired:
+        thing.side = run.side
+
+
+def _closes(items: Sequence[Item], position: int) -> bool:
+    """Whether a phrase ends here: at a mark, the imaging or the end, after words such as "only" and "please"."""
+    while position < len(items) and items[position].has("filler", "but", "thing") and not is_imaging(items[position]):
+        position += 1
+    following = items[position] if position < len(items) else None
+    return following is None or is_imaging(following) or following.mark in (",", ".", ";", "!", ":", ")", "\n")
 
 
 def _from_region(mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
