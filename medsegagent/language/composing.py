@@ -74,7 +74,9 @@ class Composer:
 
     def _plain(self, gap: Sequence[Item]) -> bool:
         return all(
-            item.has("filler", "side", "neutral", "whose") or item.mark in ("-", "'") or item.word == "s"
+            (item.has("filler", "side", "neutral", "whose") and not item.has("not"))
+            or item.mark in ("-", "'")
+            or item.word == "s"
             for item in gap
         )
 
@@ -247,6 +249,9 @@ class Composer:
 
     def _leads_to(self, family: Mention, site: Mention) -> bool:
         gap = self.gap(family, site)
+        denied = family.first > 0 and self._items[family.first - 1].has("not")
+        if denied and any(item.has("whose") for item in gap):
+            return False  # "不含肿瘤的肝脏" is the liver
         if any(item.has("and", "or", "not", "near", "modality", "segment") or item.mark for item in gap):
             return False
         if any(item.has("of", "in", "from_") for item in gap):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from itertools import pairwise
 
 from medsegagent.language.composing import GENERIC
@@ -17,7 +17,7 @@ _COMMAS = frozenset(",、")
 
 def assign_roles(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
     """Set `role` and `weak` of every mention."""
-    _walk(items, mentions)
+    _walk(items, mentions, vocabulary)
     _excluded_before(items, mentions)
     for mention in mentions:
         if mention.role == "target":
@@ -45,11 +45,12 @@ def _generic_words(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
             mention.role = "context"
 
 
-def _walk(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
+def _walk(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
     """Give each mention the role of the scope that it stands in: excluded, background, or beside something else."""
     starting = {mention.first: mention for mention in mentions}
     inside = {i for m in mentions for i in range(m.first + 1, m.last)}
-    scope = _Scope(items, mentions)
+    lesions = {m.last for m in mentions if vocabulary.concept(m.id).kind == "lesion"}
+    scope = _Scope(items, mentions, lesions)
     for position in range(len(items)):
         if (mention := starting.get(position)) is not None:
             scope.meet(mention)
@@ -60,8 +61,9 @@ def _walk(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
 class _Scope:
     """The negation or background that the walk is in, and since where."""
 
-    def __init__(self, items: Sequence[Item], mentions: Sequence[Mention]) -> None:
+    def __init__(self, items: Sequence[Item], mentions: Sequence[Mention], after_lesions: Set[int]) -> None:
         self._items = items
+        self._after_lesions = after_lesions
         self._mentions = mentions
         self._role = ""
         self._since = 0
@@ -102,6 +104,8 @@ class _Scope:
         item = self._items[position]
         if item.is_break or item.has("not_only") or (item.has("but") and self._role == "excluded"):
             return True
+        if item.has("whose") and self._seen and position in self._after_lesions:
+            return True  # "不含肿瘤的肝脏": the liver is wanted
         if item.mark in _COMMAS:
             return self._role == "context" or (
                 bool(self._seen) and _ends_scope(self._items, position, self._opened_first)

@@ -80,13 +80,21 @@ def _runs(items: Sequence[Item], mentions: Sequence[Mention]) -> list[_Run]:
 def _side_of(items: Sequence[Item], position: int, mentions: Sequence[Mention]) -> str:
     item = items[position]
     if item.has("side"):
-        return item.value("side")
+        return "" if item.has("not") and _leads_to_a_thing(items, position, mentions) else item.value("side")
     if item.word in ("l", "r") and not item.meanings and (item.capital or _stands_alone(items, position)):
         following = items[position + 1] if position + 1 < len(items) else None
         numbered = following is not None and following.number is not None and following.start == item.end
         apostrophe = following is not None and following.mark == "'"
         return "" if numbered or apostrophe else {"l": "left", "r": "right"}[item.word]
     return ""
+
+
+def _leads_to_a_thing(items: Sequence[Item], position: int, mentions: Sequence[Mention]) -> bool:
+    """As in Spanish "sin el tumor", which is no Latin "ren sin."."""
+    after = position + 1
+    while after < len(items) and items[after].has("filler", "of"):
+        after += 1
+    return any(mention.first == after for mention in mentions)
 
 
 def _stands_alone(items: Sequence[Item], position: int) -> bool:

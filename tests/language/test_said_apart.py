@@ -35,3 +35,19 @@ class TestSides:
     def test_a_side_after_a_comma_at_the_end_holds_for_the_list(self) -> None:
         sides = {side for _, side in wanted("thigh MRI: hamstrings and quads, right")}
         assert sides == {"right"}
+
+
+class TestWithoutTheTumour:
+    @pytest.mark.parametrize(
+        ("instruction", "organ"),
+        [
+            ("Páncreas sin el tumor, TC", "pancreas"),
+            ("Hígado sin metástasis, TAC", "liver"),
+            ("不含肿瘤的肝脏,CT", "liver"),
+        ],
+    )
+    def test_only_the_organ_is_wanted(self, instruction: str, organ: str) -> None:
+        assert wanted(instruction) == {(organ, "")}
+
+    def test_latin_sin_is_left(self) -> None:
+        assert wanted("ren sin., CT") == {("kidney", "left")}
