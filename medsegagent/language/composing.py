@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from medsegagent.language.items import Item
 from medsegagent.language.mentions import Mention
 from medsegagent.vocabulary import Vocabulary
+from medsegagent.vocabulary.text import stem
 
 _THROUGH = ("filler", "side", "all", "neutral", "segment_noun")
 _LIST_MARKS = frozenset(",/+&、")
@@ -123,6 +124,10 @@ class Composer:
         left = [i for i in range(max(0, joint - 2), joint) if i not in taken and self._is_word(i)]
         right = [i for i in range(joint + 1, min(joint + 3, len(self._items))) if i not in taken and self._is_word(i)]
         new: list[Mention] = []
+        hyphen = joint > 1 and self._items[joint - 1].mark == "-" and joint - 2 not in taken
+        if after is not None and hyphen and " " not in after.key:
+            compound = self._compound(joint - 2, after.key)
+            return [compound] if compound else []
         if after is not None and left and left[-1] == joint - 1:
             new += self._complete(left, self._key(after), tail=True, mentions=mentions)
         if before is not None and right and right[0] <= joint + 2 and not new:
@@ -140,6 +145,15 @@ class Composer:
 
     def _key(self, mention: Mention) -> list[str]:
         return mention.key.split(" ") if mention.key else []
+
+    def _compound(self, position: int, compound: str) -> Mention | None:
+        """As in "Ober- und Unterlappen": the end of the compound makes a known word with the other head too."""
+        head = self._items[position].key
+        for cut in range(2, len(compound) - 2):
+            for meaning in self._vocabulary.meanings(stem(head + compound[cut:])):
+                if meaning.flag == "n":
+                    return Mention((meaning.id,), position, position + 1, meaning.side, key=head + compound[cut:])
+        return None
 
     def _complete(self, places: list[int], other: list[str], tail: bool, mentions: list[Mention]) -> list[Mention]:
         for start in range(len(places)):
@@ -166,9 +180,17 @@ class Composer:
                 and self._vocabulary.concept(previous.id).kind == "lesion"
             ):
                 previous.last = mention.last
+            elif previous and self._are_bad_nodes(previous, mention):
+                mention.first = previous.first
+                out[-1] = mention
             else:
                 out.append(mention)
         return out
+
+    def _are_bad_nodes(self, adjective: Mention, nodes: Mention) -> bool:
+        """As in "metastatic neck nodes": nodes in the vocabulary's lesions are diseased ones anyway."""
+        nodal = nodes.id.startswith("nodal_metastasis")
+        return nodal and adjective.id in ("metastasis", "tumor", "lesion") and adjective.last == nodes.first
 
     def _site_before(self, mentions: list[Mention]) -> list[Mention]:
         """As in "liver tumour", "renal cysts", "Leber-Metastasen"."""
@@ -228,8 +250,10 @@ class Composer:
             if following and self.is_family(mention) and self.is_site(following) and self._leads_to(mention, following):
                 out.append(self._sited(mention, following))
                 index += 2
+                linked = any(item.has("of", "in", "from_") for item in self.gap(mention, following))
                 while (
-                    index < len(mentions)
+                    linked
+                    and index < len(mentions)
                     and self.is_site(mentions[index])
                     and self._listed(self.gap(mentions[index - 1], mentions[index]))
                     and self._vocabulary.concept(mention.id).kind == "lesion"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -202,8 +202,8 @@ def _says_more(
 ) -> bool:
     """Some of the words that fit stand outside the names in the clause."""
     named = {i - first for m in inner if m.id not in GENERIC for i in range(m.first, m.last)}
-    outside = {p for i, item in enumerate(clause) if i not in named for p in item.key.split(" ")} - _EMPTY
-    return any(words & outside for words, id_ in vocabulary.descriptions if id_ == described.id)
+    outside = _content(item for i, item in enumerate(clause) if i not in named)
+    return any(words & outside for words, id_ in _descriptions(vocabulary) if id_ == described.id)
 
 
 def _clauses(items: Sequence[Item]) -> Iterator[tuple[int, int]]:
@@ -243,27 +243,52 @@ def _first_cue(clause: Sequence[Item]) -> int | None:
 
 def best_description(items: Sequence[Item], vocabulary: Vocabulary) -> Described | None:
     """The concept whose functional description these words fit best, with how well (0 to 1)."""
-    words = frozenset(p for i in items if not i.mark and not _is_plain_modality(i) for p in i.key.split(" ")) - _EMPTY
+    words = _content(item for item in items if not item.mark and not _is_plain_modality(item))
     weights = _weights(vocabulary)
     said = sum(weights.get(word, 2.5) for word in words)
     best: Described | None = None
-    for phrase, id_ in vocabulary.descriptions:
+    for phrase, id_ in _descriptions(vocabulary):
         common = words & phrase
         if not common:
             continue
         shared = sum(weights[word] for word in common)
         score = 0.65 * shared / max(sum(weights[word] for word in phrase), 0.1) + 0.35 * shared / said
-        if shared >= _LEAST_WEIGHT and (best is None or score > best.score):
+        if (
+            shared >= _LEAST_WEIGHT
+            and (len(common) > 1 or len(phrase) == 1 or shared > 0.9 * said)
+            and (best is None or score > best.score)
+        ):
             best = Described(id_, 0, len(items), score)
     return best
+
+
+def _content(items: Iterable[Item]) -> frozenset[str]:
+    """The roots of the words that say something."""
+    return frozenset(_root(piece) for item in items for piece in item.key.split(" ") if piece not in _EMPTY)
+
+
+@lru_cache(maxsize=16384)
+def _root(word: str) -> str:
+    """What "store", "stored" and "storing" have in common."""
+    if not word.isascii() or len(word) < 5:
+        return word
+    for ending in ("ation", "ing", "tion", "ed", "es", "er", "e", "s"):
+        if word.endswith(ending) and len(word) - len(ending) > 2:
+            return word.removesuffix(ending)
+    return word
+
+
+@lru_cache(maxsize=4)
+def _descriptions(vocabulary: Vocabulary) -> tuple[tuple[frozenset[str], str], ...]:
+    return tuple((frozenset(map(_root, words - _EMPTY)), id_) for words, id_ in vocabulary.descriptions)
 
 
 @lru_cache(maxsize=4)
 def _weights(vocabulary: Vocabulary) -> dict[str, float]:
     """Rare words say more: the logarithm of how seldom a word is in the descriptions."""
     counts: dict[str, int] = {}
-    for phrase, _ in vocabulary.descriptions:
+    for phrase, _ in _descriptions(vocabulary):
         for word in phrase:
             counts[word] = counts.get(word, 0) + 1
     total = len(vocabulary.descriptions) + 1
-    return {word: (0.01 if word in _EMPTY else math.log(total / count)) for word, count in counts.items()}
+    return {word: math.log(total / count) for word, count in counts.items()}

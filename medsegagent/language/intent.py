@@ -66,7 +66,7 @@ def find_intent(items: Sequence[Item], loose: Sequence[Item]) -> Intent:
     imaging = any(is_imaging(item) for item in loose)
     wants = _wants(loose)
     measures = any(item.has("measure") for item in loose)
-    asks = _asks(items, loose)
+    asks = _asks(items, loose) or _yes_or_no(items)
     if any(item.has("object") for item in loose) and not imaging:
         return "none"
     if asks and not (measures and not _about_the_world(loose)) and not _polite(items, wants):
@@ -88,6 +88,13 @@ def _wants(loose: Sequence[Item]) -> bool:
 
 def _asks(items: Sequence[Item], loose: Sequence[Item]) -> bool:
     return any(item.has("ask") for item in loose)
+
+
+def _yes_or_no(items: Sequence[Item]) -> bool:
+    """As in "Is the spleen enlarged?": a question to be answered, not an image to be segmented."""
+    first = next((item.word for item in items if not item.mark), "")
+    starts = ("is", "are", "does", "do", "did", "was", "were", "has", "have", "ist", "sind", "hat", "est", "sont")
+    return first in starts and any(item.mark in ("?", "？") for item in items)
 
 
 def _about_the_world(loose: Sequence[Item]) -> bool:
@@ -148,7 +155,9 @@ def _is_sentence(loose: Sequence[Item]) -> bool:
 
 
 def _is_terse(loose: Sequence[Item]) -> bool:
-    """Hardly anything but the names of structures: a request by telegram."""
+    """Hardly anything but the names of structures: a request by telegram. A strange word makes it something else."""
+    if any(not item.known and len(item.key) > 2 for item in loose):
+        return False
     content = [
         item
         for item in loose

@@ -149,9 +149,10 @@ def _members_by_number(group: str, vocabulary: Vocabulary) -> dict[int, str]:
 def _number(item: Item) -> int | None:
     if item.number is not None:
         return item.number
-    for name in ("num", "ord"):
-        if item.has(name) and (len(item.word) > 1 or item.capital or not item.word.isascii()):
-            return int(item.value(name))
+    if item.has("ord"):
+        return int(item.value("ord"))
+    if item.has("num") and (len(item.word) > 1 or item.capital or not item.word.isascii()):
+        return int(item.value("num"))
     return None
 
 
@@ -178,6 +179,8 @@ def _skip_nth(items: Sequence[Item], position: int) -> int:
 
 def _after(items: Sequence[Item], position: int) -> tuple[list[int], int, int]:
     start = position + 1
+    if any(item.key == "第" for item in items[start + 1 : start + 4]) and items[start].mark == ",":
+        start += 1
     while start < len(items) and start < position + 4 and _may_stand_between(items[start]):
         start += 1
     numbers, last = _run(items, start)
@@ -195,6 +198,7 @@ def _may_stand_between(item: Item) -> bool:
     return (
         item.has("side", "from_", "of")
         or item.word == "la"
+        or item.key == "第"
         or item.mark in ("(", "#", "-")
         or item.word in ("number", "numbers", "no", "nr", "level", "levels", "pair", "pairs", "from")
     )
@@ -235,6 +239,8 @@ def _before(items: Sequence[Item], position: int, count: int, highest: int) -> t
     ):
         counted = range(1, amount + 1) if ahead.has("upper_n") else range(highest - amount + 1, highest + 1)
         return list(counted) if amount <= count else [], start - 1, position + 1
+    if len(picked) == 2 and picked[1].has("last", "first_n") and not picked[0].has("ord"):
+        picked = [picked[1], picked[0]]  # "the two lowest ribs"
     amount = next((n for item in picked[1:] if (n := _number(item)) is not None), 1)
     if picked[0].has("last"):
         return list(range(highest - amount + 1, highest + 1)) if amount <= count else [], start, position + 1

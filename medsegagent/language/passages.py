@@ -12,7 +12,7 @@ from medsegagent.language.items import Item
 from medsegagent.language.mentions import Mention, find_mentions
 from medsegagent.language.request import Modality
 from medsegagent.language.roles import assign_roles
-from medsegagent.language.sides import attach_sides
+from medsegagent.language.sides import attach_sides, is_list
 from medsegagent.vocabulary import Vocabulary
 
 _BRAIN_SEQUENCES = frozenset({"T1ce", "FLAIR", "DWI", "ADC"})
@@ -83,12 +83,17 @@ class Passage:
             if mention.role not in ("target", "excluded") or concept.kind not in ("lesion", "part"):
                 continue
             if composer.is_family(mention):
+                said = self._said_before(mention)
+                if mention.id in ("lesion", "mass") and said:
+                    mention.ids = (said,)
+                    continue
                 same = [
                     m.id
                     for m in mentions
                     if m is not mention and m.role != "beside" and m.id.startswith(f"{mention.id}.")
                 ]
                 place = same[0].partition(".")[2] if same else places[0] if places else concept.default_site
+                place = place or self._listed_after(mention)
                 if (
                     not place
                     and concept.kind == "lesion"
@@ -102,6 +107,18 @@ class Passage:
                 inside = [p for p in places if p != "head_and_neck" and vocabulary.contains("head_and_neck", p)]
                 if inside and mention.id.partition(".")[2] == "head_and_neck" and inside[0] not in ("neck", "face"):
                     mention.ids = (f"{mention.id.partition('.')[0]}.{inside[0]}",)
+
+    def _said_before(self, lesion: Mention) -> str:
+        """As in "the patient has a stroke ... delineate the lesion": the disease that was named."""
+        before = [m for m in self.mentions if m.last <= lesion.first and m.role == "context" and self._is_lesion(m)]
+        return next((m.id for m in reversed(before) if self._vocabulary.site(m.id)), "")
+
+    def _listed_after(self, lesion: Mention) -> str:
+        """As in "the tumour and the liver": the organ that is named with it."""
+        after = next((m for m in self.mentions if m.first >= lesion.last and m.role == "target"), None)
+        if after is None or self._is_lesion(after) or not is_list(self.items[lesion.last : after.first]):
+            return ""
+        return after.id
 
     def _primary_as_place(self, mentions: Sequence[Mention]) -> None:
         """As in "nasopharyngeal carcinoma GTVp", "NPC, involved nodes": the disease says where, the GTV what."""

@@ -24,7 +24,8 @@ def assign_roles(items: Sequence[Item], mentions: Sequence[Mention], vocabulary:
             if _is_background(items, mention) or vocabulary.concept(mention.id).kind == "region":
                 mention.role = "context"
             else:
-                mention.weak = _names_the_image(items, mention)
+                lesion = vocabulary.concept(mention.id).kind == "lesion"
+                mention.weak = not lesion and _names_the_image(items, mention)
     _keep_lists_together(items, mentions, vocabulary)
     _contexts(items, mentions, vocabulary)
     absorb_parts(items, mentions, vocabulary)
@@ -112,6 +113,7 @@ class _Scope:
             )
         return bool(self._seen) and (
             (item.has("not_after") and self._role == "excluded")
+            or item.word == "do"
             or (item.has("segment", "measure") and not item.has("thing"))
         )
 
@@ -222,7 +224,9 @@ def _contexts(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vo
             mention.side = mention.side or before.side
             continue
         disease = all(vocabulary.concept(m.id).kind == "lesion" for m in (before, mention))
-        within = any(item.has("in", "from_") for item in gap) and (inside or disease)
+        within = any(item.has("in", "from_") or (disease and item.word == "for") for item in gap) and (
+            inside or disease
+        )
         located = pure and (any(item.has("of") for item in gap) or within)
         if located:
             mention.role = "context"
@@ -302,7 +306,7 @@ def _explains(items: Sequence[Item], part: Mention, whole: Mention, vocabulary: 
         site = vocabulary.site(part.id) == whole.id and vocabulary.concept(part.id).kind == "lesion"
         return (
             any(item.mark == ":" for item in gap)
-            or (apart and site and bool(gap))
+            or (apart and site and 0 < len(gap) < 6 and not any(item.is_break for item in gap))
             or (bool(whole.side) and not part.side and len(gap) < 3 and any(item.mark == "," for item in gap))
         )
     return False

@@ -226,8 +226,9 @@ class Vocabulary:
 
     @cached_property
     def stem_set(self) -> frozenset[str]:
-        """Every stem of every term, of any length."""
-        return frozenset(piece for key in self._terms for piece in key.split(" "))
+        """Every stem of every term and description, of any length: words that are spelt right."""
+        keys = [*self._terms, *(key for key, _ in self._says)]
+        return frozenset(piece for key in keys for piece in key.split(" "))
 
     @property
     def everyday(self) -> frozenset[str]:
