@@ -75,6 +75,9 @@ def test_demo_cards_stay_out_of_the_library_for_real_scans() -> None:
 
 
 FLOORS = {"aorta": 0.75, "bladder": 0.75, "liver_lesion": 0.75, "vertebrae": 0.75}
+"""Dice of the CT models that the demo promises, where it is not 0.9."""
+MR_FLOOR = 0.65
+"""The demo shows no MR; this only tells a working model from a broken one."""
 
 
 @pytest.mark.parametrize("recipe", RECIPES, ids=lambda recipe: recipe.dataset)
@@ -89,4 +92,5 @@ def test_an_unseen_patient_in_an_odd_orientation_is_segmented_well(recipe: Recip
     for label, own in part.labels.items():
         found, truth = np.isin(values, own), patient.mask(*structures_of(label))
         dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
-        assert dice >= min(FLOORS.get(structure, 0.9) for structure in structures_of(label)), (label, dice)
+        promised = min(FLOORS.get(structure, 0.9) for structure in structures_of(label))
+        assert dice >= (MR_FLOOR if contrast == "MR" else promised), (label, dice)
