@@ -25,6 +25,6 @@ def test_ctrl_c_exits_130_and_leaves_nothing(ct_file: Path, tmp_path: Path) -> N
         time.sleep(0.5)
         process.send_signal(signal.SIGINT)
         rest = process.stderr.read()
-        assert process.wait(timeout=60) == 130, rest
+        assert process.wait(timeout=180) == 130, rest
     assert "Traceback" not in rest
     assert list(work.iterdir()) == []
