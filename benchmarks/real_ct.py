@@ -41,7 +41,7 @@ REFERENCE = {"spleen": [1], "kidney_right": [2], "kidney_left": [3], "liver": [5
 REFERENCE |= {"kidney": [2, 3], "lung": [10, 11, 12, 13, 14]}
 """TotalSegmentator's values of the reference."""
 
-SMALL = {"channel": "CT", "iterations": 300, "patch": (48, 48, 48), "spacing": (4.0, 4.0, 4.0)}
+SMALL = {"channel": "CT", "iterations": 700, "patch": (48, 48, 48), "spacing": (5.0, 5.0, 5.0), "foreground": 0.5}
 CONVENTIONS = {
     "Dataset201_TotalSegmentator_v2": ("spleen", "kidney_right", "kidney_left", "liver", "stomach"),
     "Dataset202_FLARE22": ("liver", "right kidney", "spleen", "pancreas", "stomach", "left kidney"),

@@ -49,6 +49,8 @@ class Recipe:
         patch: Patch size, Z, Y, X.
         features: Channels per stage of the U-Net; each stage halves the resolution.
         spacing: Target grid in mm, Z, Y, X; None: nnU-Net's choice.
+        foreground: Share of the patches that are drawn around a label, each label as often as any other; 1 serves
+            small structures, less shows the network more of what is none.
         seed: Of weights and sampling.
     """
 
@@ -60,6 +62,7 @@ class Recipe:
     patch: tuple[int, int, int] = (48, 40, 48)
     features: tuple[int, ...] = (8, 16, 32, 48)
     spacing: tuple[float, float, float] | None = None
+    foreground: float = 1.0
     seed: int = 0
 
 
@@ -178,7 +181,7 @@ def _fit(recipe: Recipe, folder: Path) -> None:
     dataset = json.loads((folder / "dataset.json").read_text())
     trainer = Trainer(plans, CONFIGURATION, "all", dataset, torch.device("cpu"))
     trainer.num_iterations_per_epoch = per_epoch
-    trainer.oversample_foreground_percent = 1.0  # every patch is drawn around some label: small ones need it
+    trainer.oversample_foreground_percent = recipe.foreground
     trainer.num_val_iterations_per_epoch = 1
     trainer.num_epochs = max(1, recipe.iterations // per_epoch)
     trainer.save_every = trainer.num_epochs + 1
