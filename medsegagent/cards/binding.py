@@ -124,7 +124,7 @@ def _resolve(tokens: list[Token], vocabulary: Vocabulary) -> Sided | None:
         or _bag(stems, vocabulary)
         or (
             _resolve([t for t in tokens if t.kind != "number"], vocabulary)
-            if stems[-1].isdigit() and len(stems) > 1
+            if stems[-1].isdecimal() and len(stems) > 1
             else None
         )
     )
@@ -153,10 +153,10 @@ def _level(tokens: list[Token], vocabulary: Vocabulary) -> Sided | None:
 
 def _numbered(stems: list[str], vocabulary: Vocabulary) -> Sided | None:
     """`rib 4`, `liver segment 2`."""
-    numbers = [stem for stem in stems if stem.isdigit()]
+    numbers = [stem for stem in stems if stem.isdecimal()]
     if len(numbers) != 1 or len(stems) < 2:
         return None
-    group = _noun([stem for stem in stems if not stem.isdigit()], vocabulary)
+    group = _noun([stem for stem in stems if not stem.isdecimal()], vocabulary)
     for member in vocabulary.concept(group.id).members if group else ():
         if vocabulary.concept(member.partition(":")[0]).number == int(numbers[0]):
             return Sided(member.partition(":")[0])

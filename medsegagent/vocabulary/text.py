@@ -156,7 +156,7 @@ def _tokens(text: str) -> Iterator[Token]:
         first, last = match.start(), match.end()
         start = first if origin is None else origin[first]
         end = last if origin is None else origin[last - 1] + 1
-        if piece.isdigit():
+        if piece.isdecimal():
             yield Token(piece, start, end, "number", piece)
         elif _CJK_ONLY.match(piece):
             yield Token(piece, start, end, "cjk", piece)

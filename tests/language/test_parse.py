@@ -203,6 +203,7 @@ class TestProperties:
     @settings(max_examples=150, deadline=None)
     @given(st.text(min_size=1, max_size=300).filter(str.strip))
     @example("İ" * 50)
+    @example("rib ➂ ❹ ²")
     @example("T" + "1" * 200)
     @example("ﷺ rib 99999999999999999999")
     def test_no_text_makes_it_raise_and_it_is_deterministic(self, text: str) -> None:
