@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from loopback import KEY, Asked, Fails, Loopback, always
+from loopback import KEY, Asked, Behaviour, Fails, Loopback, Says, always
 from oracle import Oracle
 
-from medsegagent import Library, match, segment
+from medsegagent import Library, match
+from medsegagent.agents.deciding import decide
 from medsegagent.agents.llm import prompts
 from medsegagent.agents.llm.config import Endpoint
 from medsegagent.agents.llm.mind import Mind
 from medsegagent.agents.replay import replay
+from medsegagent.agents.transcript import Transcript
 from medsegagent.cli.app import run_app
 from medsegagent.errors import OutputError
 from medsegagent.phantom import CARDS, MODELS
@@ -37,17 +39,12 @@ def whole(folder: Path) -> str:
     )
 
 
-def run(server: Loopback, kind: str, instruction: str, image: Path, out: Path, **mind: Any) -> dict[str, Any]:
-    thinker = Mind(kind, Endpoint.model_validate(server.entry()), use_cache=False, **mind)
-    segment(instruction, image, out, library=CARDS, models_dir=MODELS, mind=thinker)
-    return json.loads((out / "run.json").read_text())
-
-
 class Made(NamedTuple):
-    """A finished run, and what its server was asked; the server is gone."""
+    """A finished run: its folder, what its server was asked, what the terminal showed."""
 
     out: Path
     asked: list[Asked]
+    shown: str
 
     @property
     def record(self) -> dict[str, Any]:
@@ -55,80 +52,103 @@ class Made(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def made(ct_file: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Made]:
-    """Runs by name; read them, don't change them."""
-    behaviours = {
-        "llm": ("llm", SPLEEN, Oracle(Library.load(CARDS)).about(SPLEEN)),
-        "hybrid": ("hybrid", CODED, Oracle(Library.load(CARDS), MEANT).about(CODED)),
-        "resolved": ("hybrid", SPLEEN, always("boom")),
-        "erred": ("llm", SPLEEN, always("certainly!")),
-        "unheard": ("llm", SPLEEN, lambda asked: Fails(500)),
-    }
-    runs = {}
-    for name, (kind, instruction, behaviour) in behaviours.items():
-        out = tmp_path_factory.mktemp("runs") / name
-        with Loopback(behaviour) as server:
-            run(server, kind, instruction, ct_file, out)
-            runs[name] = Made(out, list(server.asked))
-    return runs
+def real(ct_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A whole run in which the matchers' answers are right and the Parser's never are; with the command line."""
+    folder = tmp_path_factory.mktemp("real")
+    oracle = Oracle(Library.load(CARDS)).about(SPLEEN)
+    with Loopback(lambda asked: Says("certainly!") if "instruction" in asked.turns[0] else oracle(asked)) as server:
+        (folder / "llm.json").write_text(json.dumps([server.entry()]))
+        where = ["-i", str(ct_file), "-o", str(folder / "out"), "--library", str(CARDS), "--models-dir", str(MODELS)]
+        think = ["--mind", "llm", "--config", str(folder / "llm.json"), "--max-calls", "9", "--no-cache", "--no-input"]
+        command = [sys.executable, "-m", "medsegagent", "segment", SPLEEN, *where, *think, "-v"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        return Made(folder / "out", list(server.asked), done.stdout + done.stderr)
 
 
 class TestARun:
-    def test_it_records_who_thought_and_what_it_cost(self, made: dict[str, Made]) -> None:
-        asked = made["llm"].asked
-        mind = made["llm"].record["mind"]
+    def test_it_records_who_thought_and_what_it_cost(self, real: Made) -> None:
+        mind = real.record["mind"]
         assert (mind["kind"], mind["model"]) == ("llm", "scripted")
         assert mind["prompts"]["parser"] == prompts.load("parser").version
-        assert mind["usage"]["total"]["calls"] == len(asked)
-        assert mind["usage"]["total"]["prompt_tokens"] == sum(item.prompt_tokens for item in asked)
+        assert mind["usage"]["total"]["calls"] == len(real.asked)
+        assert mind["usage"]["total"]["prompt_tokens"] == sum(item.prompt_tokens for item in real.asked)
         assert set(mind["usage"]["agents"]) <= {"Parser", "ModalityMatcher", "AnatomyMatcher", "LabelMatcher"}
-        assert all(item.authorization == f"Bearer {KEY}" for item in asked)
-        assert asked
+        assert all(item.authorization == f"Bearer {KEY}" for item in real.asked)
 
-    def test_the_transcript_holds_question_and_answer_word_for_word(self, made: dict[str, Made]) -> None:
-        out, asked = made["hybrid"]
-        lines = [json.loads(line) for line in (out / "transcript.jsonl").read_text().splitlines()]
-        (said,) = [line["content"] for line in lines if line["type"] == "Consulted"]
-        assert said["question"] == asked[0].turns[0]
-        assert json.loads(said["reply"])["targets"] == [{"words": "wobbling frobnicator", "name": "spleen"}]
-        assert [structure["id"] for structure in made["hybrid"].record["structures"]] == ["spleen"]
+    def test_it_shows_the_exchange_and_its_cost(self, real: Made) -> None:
+        assert "the LLM (" in real.shown
+        assert "language model, Parser: 2 call(s)" in real.shown
+        assert "language model, in all:" in real.shown
 
-    def test_a_warning_of_the_thinking_reaches_run_json(self, made: dict[str, Made]) -> None:
-        assert any("not usable" in warning for warning in made["erred"].record["warnings"])
-        assert any("500" in warning for warning in made["unheard"].record["warnings"])
+    def test_a_warning_of_the_thinking_reaches_run_json(self, real: Made) -> None:
+        assert any("not usable" in warning for warning in real.record["warnings"])
+        assert [structure["id"] for structure in real.record["structures"]] == ["spleen"]
 
-    def test_what_the_rules_resolve_is_asked_of_nobody(self, made: dict[str, Made]) -> None:
-        assert made["resolved"].asked == []
-        assert made["resolved"].record["mind"]["usage"]["total"]["calls"] == 0
+    def test_the_transcript_holds_question_and_answer_word_for_word(self, real: Made) -> None:
+        lines = [json.loads(line) for line in (real.out / "transcript.jsonl").read_text().splitlines()]
+        said = [line["content"] for line in lines if line["type"] == "Consulted"]
+        assert [item["question"] for item in said] == [item.turns[-1] for item in real.asked]
+        assert said[0]["reply"] == "certainly!"
 
-    @pytest.mark.parametrize("name", ["llm", "hybrid", "erred", "unheard"])
-    def test_the_key_is_in_no_file(self, made: dict[str, Made], name: str) -> None:
-        assert KEY not in whole(made[name].out)
+    def test_the_key_is_nowhere(self, real: Made) -> None:
+        assert KEY not in real.shown + whole(real.out)
+
+    def test_it_is_thought_through_again_without_its_server(self, real: Made) -> None:
+        again = replay(real.out)  # run.json names the library
+        assert again.same
+        assert again.asked == len(real.asked)
 
 
 class TestReplay:
-    @pytest.mark.parametrize("name", ["llm", "hybrid", "resolved", "erred", "unheard"])
-    def test_a_run_is_thought_through_again_without_its_server(self, made: dict[str, Made], name: str) -> None:
-        again = replay(made[name].out)
+    @pytest.fixture
+    def record(self, tmp_path: Path) -> Callable[..., Path]:
+        """Write the transcript of a conversation, without the models."""
+
+        def write(kind: str, instruction: str, behaviour: Behaviour) -> Path:
+            transcript = Transcript()
+            with Loopback(behaviour) as server:
+                mind = Mind(kind, Endpoint.model_validate(server.entry(max_retries=0)), use_cache=False)
+                decide(instruction, Library.load(CARDS), mind, listener=transcript.add)
+            file = tmp_path / "transcript.jsonl"
+            transcript.write(file)
+            return file
+
+        return write
+
+    @pytest.mark.parametrize(
+        ("kind", "instruction", "behaviour", "asked"),
+        [
+            ("llm", SPLEEN, None, 2),
+            ("hybrid", CODED, None, 1),
+            ("hybrid", SPLEEN, None, 0),
+            ("llm", SPLEEN, lambda asked: Says("no idea"), 4),
+            ("llm", SPLEEN, lambda asked: Fails(500), 0),
+        ],
+    )
+    def test_every_kind_of_conversation_gives_the_same_selection(
+        self, record: Callable[..., Path], kind: str, instruction: str, behaviour: Behaviour | None, asked: int
+    ) -> None:
+        file = record(kind, instruction, behaviour or Oracle(Library.load(CARDS), MEANT).about(instruction))
+        again = replay(file, Library.load(CARDS))
         assert again.same
+        assert again.now.labels
         assert again.changed == ()
-        assert again.asked == (0 if name == "unheard" else len(made[name].asked))
-        assert run_app(["replay", str(made[name].out)]) == 0
+        assert again.asked >= asked
+        assert run_app(["replay", str(file), "--library", str(CARDS)]) == 0
 
     def test_an_edited_transcript_is_noticed(
-        self, made: dict[str, Made], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+        self, record: Callable[..., Path], capsys: pytest.CaptureFixture[str]
     ) -> None:
-        text = (made["hybrid"].out / "transcript.jsonl").read_text()
-        file = tmp_path / "transcript.jsonl"
-        file.write_text(text.replace('\\"spleen\\"', '\\"liver\\"'))
+        file = record("hybrid", CODED, Oracle(Library.load(CARDS), MEANT).about(CODED))
+        file.write_text(file.read_text().replace('\\"spleen\\"', '\\"liver\\"'))
         assert not replay(file, Library.load(CARDS)).same
         assert run_app(["replay", str(file), "--library", str(CARDS)]) == 5
         assert "another selection" in capsys.readouterr().err
 
-    def test_a_question_that_is_another_one_today_is_named(self, made: dict[str, Made], tmp_path: Path) -> None:
-        text = (made["hybrid"].out / "transcript.jsonl").read_text()
-        file = tmp_path / "transcript.jsonl"
-        file.write_text(text.replace("available", "on offer"))
+    def test_a_question_that_is_another_one_today_is_named(self, record: Callable[..., Path]) -> None:
+        file = record("hybrid", CODED, Oracle(Library.load(CARDS), MEANT).about(CODED))
+        file.write_text(file.read_text().replace("available", "on offer"))
         assert replay(file, Library.load(CARDS)).changed == ("Parser",)
 
     @pytest.mark.parametrize("text", ["", "{", "[1]", '{"type": "Task", "content": 3}'])
@@ -205,24 +225,6 @@ class TestTheCommandLine:
         assert "--allow-remote" in capfd.readouterr().err
         assert run_app(["match", CODED, "--config", str(file)]) == 3
         assert "--allow-remote" in capfd.readouterr().err
-
-    def test_segment_takes_the_same_options(
-        self,
-        serve: Serve,
-        config: Callable[..., Path],
-        ct_file: Path,
-        tmp_path: Path,
-        capfd: pytest.CaptureFixture[str],
-    ) -> None:
-        server = serve(Oracle(Library.load(CARDS)).about(SPLEEN))
-        where = ["-i", str(ct_file), "-o", str(tmp_path / "out"), "--library", str(CARDS), "--models-dir", str(MODELS)]
-        think = ["--mind", "llm", "--config", str(config(server)), "--max-calls", "9", "--no-input", "-v"]
-        assert run_app(["segment", SPLEEN, *where, *think]) == 0
-        said = capfd.readouterr()
-        assert "the LLM (" in said.err
-        assert "language model, in all:" in said.err
-        assert KEY not in said.out + said.err + whole(tmp_path / "out")
-        assert server.asked
 
     def test_without_a_model_configured_nothing_changes(self, capfd: pytest.CaptureFixture[str]) -> None:
         assert run_app(["match", SPLEEN, "--library", "benchmark"]) == 0
