@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager
 
 _SPLINE_ORDER = 3
+_LEAST_VOXELS = 3
+"""Between two voxels alone the spline is their plain mean, whose rounding to float32 is a tie: either way is right, and
+only nnU-Net's own order of summing tells which way nnU-Net goes."""
 
 
 def preprocess(
@@ -99,6 +102,7 @@ def _resample(
         and options.get("order", _SPLINE_ORDER) == _SPLINE_ORDER
         and options.get("order_z", 0) == 0
         and not options.get("is_seg", False)
+        and min(data.shape[1:]) >= _LEAST_VOXELS
     )
     if not usual or data.shape[1:] == shape:
         return np.asarray(configuration.resampling_fn_data(data, shape, spacing, new_spacing))

@@ -64,6 +64,12 @@ def test_the_network_sees_what_nnunet_would_show_it(root: Path, name: str) -> No
     assert_nnunets_own(trained, images, list(spacing))
 
 
+def test_the_mean_of_two_voxels_is_rounded_as_nnunet_rounds_it(root: Path) -> None:
+    for seed in range(20):
+        images = make_volume((16, 16, 16), seed=seed).array[None, 3:5, :2, :2]
+        assert_nnunets_own(network(root, "any", spacing=(2.0, 2.0, 2.0)), np.ascontiguousarray(images), [1.0, 2.0, 2.0])
+
+
 @settings(max_examples=40, deadline=None)
 @given(data=st.data())
 def test_any_small_image_is_preprocessed_as_nnunet_does(root: Path, data: st.DataObject) -> None:
