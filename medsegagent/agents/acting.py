@@ -20,6 +20,8 @@ from medsegagent.errors import ExitCode
 from medsegagent.export.formats import export_results
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.fusion.vote import fuse
+from medsegagent.inference.forecast import foresee
+from medsegagent.inference.isolation import predict_isolated
 from medsegagent.inference.plan import Plan, Skipped
 from medsegagent.inference.planning import plan, refusal
 from medsegagent.inference.prediction import Failure
@@ -52,7 +54,9 @@ class ExecutorAgent(TypedAgent):
             workspace.options.device,
             without=frozenset(workspace.failed),
             choice=workspace.options.choice,
+            effort=workspace.options.effort,
         )
+        todo = foresee(todo, workspace.volumes)
         if not todo.models:
             return self._nothing_to_run(todo, heard.selection)
         if workspace.options.dry_run:
@@ -68,6 +72,9 @@ class ExecutorAgent(TypedAgent):
             reasons = " ".join(f"{model}: {item.reason}" for model, item in failed.items())
             remedy = "Repair or reinstall them; `medsegagent doctor` lists what is installed."
             return Refused(exit_code=ExitCode.ALL_FAILED, what=f"Every planned model failed. {reasons}", remedy=remedy)
+        if full := [item for item in todo.skipped if item.lacks == "memory"]:
+            what = "there is no memory for it: " + " ".join(f"{item.model}: {item.reason}" for item in full)
+            return Refused(exit_code=ExitCode.ALL_FAILED, what=what, remedy="")
         error = refusal(todo, selection, self._workspace.library)
         return Refused(exit_code=error.exit_code, what=error.what, remedy=error.remedy)
 
@@ -87,7 +94,12 @@ class ExecutorAgent(TypedAgent):
         fresh = tuple(item for item in todo.models if item.model.id not in workspace.predictions)
         broken = []
         started = time.perf_counter()
-        for outcome in predict(todo.model_copy(update={"models": fresh}), workspace.volumes, workspace.progress):
+        todo = todo.model_copy(update={"models": fresh})
+        if workspace.options.isolate:
+            outcomes = predict_isolated(todo, workspace.volumes, workspace.progress)
+        else:
+            outcomes = predict(todo, workspace.volumes, workspace.progress, workspace.networks)
+        for outcome in outcomes:
             if isinstance(outcome, Failure):
                 failure = Skipped(card=outcome.card, model=outcome.model, reason=outcome.reason)
                 workspace.failed[outcome.model] = failure
@@ -113,6 +125,7 @@ class ExecutorAgent(TypedAgent):
             structures=tuple(_result(structure, voxel_ml) for structure in segmentation.structures),
             failed=tuple(workspace.failed.values()),
             warnings=self._warnings(selection, segmentation, covered),
+            notes={item.model: item.notes for item in predictions if item.notes},
             seconds=dict(workspace.seconds),
         )
 

@@ -12,6 +12,7 @@ from medsegagent.export.formats import check_formats
 from medsegagent.images.read import read_volumes
 from medsegagent.images.volume import Volume
 from medsegagent.inference.runner import Progress
+from medsegagent.inference.warm import WarmNetworks
 from medsegagent.models.store import find_installed
 from medsegagent.vocabulary import load as load_vocabulary
 
@@ -28,6 +29,7 @@ def open_case(
     options: Options | None = None,
     progress: Progress | None = None,
     family: str | None = None,
+    networks: WarmNetworks | None = None,
 ) -> Workspace:
     """Read the images and find the models.
 
@@ -38,6 +40,7 @@ def open_case(
         models_dir: nnU-Net results folder; default the environment variable `nnUNet_results` and the model store.
         options: How to run.
         progress: Told of each tile.
+        networks: Networks kept from case to case.
         family: CT, MR or PET, where the instruction names one; settles which series of a DICOM study is meant.
 
     Raises:
@@ -59,6 +62,7 @@ def open_case(
         options=options,
         folder=Path(folder),
         progress=progress,
+        networks=networks,
     )
 
 

@@ -29,6 +29,7 @@ from medsegagent.errors import UsageError
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.inference.plan import Plan
 from medsegagent.inference.runner import Progress
+from medsegagent.inference.warm import WarmNetworks
 from medsegagent.language import parse, with_modality
 from medsegagent.matching import explain
 from medsegagent.matching.selection import Selection
@@ -74,6 +75,7 @@ def segment(
     mind: Mind | None = None,
     listener: Listener | None = None,
     progress: Progress | None = None,
+    networks: WarmNetworks | None = None,
 ) -> RunResult:
     """Segment one case as the instruction asks.
 
@@ -89,6 +91,7 @@ def segment(
         mind: Who thinks; default the rules.
         listener: Told each message of the conversation.
         progress: Told of each tile.
+        networks: Keeps networks in memory from one call to the next; None: they are dropped at the end.
 
     Raises:
         MedSegAgentError: One of its family; `exit_code` says which kind. Nothing is left in `out` then.
@@ -108,6 +111,7 @@ def segment(
             options=options,
             progress=_interruptible(progress, stop),
             family=_family(instruction, modality),
+            networks=networks,
         )
         workspace.add_seconds("reading", time.perf_counter() - started)
         transcript = Transcript()
@@ -239,6 +243,7 @@ def _record(executed: Executed, workspace: Workspace, warnings: tuple[str, ...])
         "selection": [card.model_dump(mode="json") for card in executed.selection.cards],
         "plan": executed.plan.model_dump(mode="json"),
         "structures": [structure.model_dump(mode="json") for structure in executed.structures],
+        "notes": executed.notes,
         "failed": [item.model_dump(mode="json") for item in executed.failed],
         "warnings": warnings,
         "seconds": workspace.seconds,

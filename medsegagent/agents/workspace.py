@@ -10,9 +10,11 @@ from medsegagent.cards.library import Library
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.images.volume import Volume
 from medsegagent.inference.choice import Choice
+from medsegagent.inference.effort import Effort
 from medsegagent.inference.plan import Skipped
 from medsegagent.inference.prediction import Prediction
 from medsegagent.inference.runner import Progress
+from medsegagent.inference.warm import WarmNetworks
 from medsegagent.models.store import Store
 from medsegagent.reporting.statistics import StructureStatistics
 from medsegagent.vocabulary import Vocabulary
@@ -29,6 +31,8 @@ class Options:
         separate: Write one mask per target too.
         keep_predictions: Write every model's own masks too.
         choice: Which of the models that could answer run.
+        effort: How thoroughly they run.
+        isolate: Run each model in a process of its own.
         formats: Further file formats, of `medsegagent.export.formats.FORMATS`.
         series: Which series of a DICOM study: its number or a part of its description; empty for the one that fits.
     """
@@ -39,6 +43,8 @@ class Options:
     separate: bool = False
     keep_predictions: bool = False
     choice: Choice = field(default_factory=Choice)
+    effort: Effort = field(default_factory=Effort)
+    isolate: bool = False
     formats: tuple[str, ...] = ()
     series: str = ""
 
@@ -55,6 +61,8 @@ class Workspace:
     folder: Path
     """Where files go; a temporary folder that becomes the run folder at the end."""
     progress: Progress | None = None
+    networks: WarmNetworks | None = None
+    """Networks kept from case to case."""
     predictions: dict[str, Prediction] = field(default_factory=dict)
     failed: dict[str, Skipped] = field(default_factory=dict)
     """Model id -> why it gave nothing."""

@@ -52,6 +52,21 @@ def segment(
     ] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Run no others (repeatable).")] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Never run it (repeatable).")] = None,
+    folds: Annotated[
+        list[str] | None, typer.Option("--folds", help="Only this fold of each model (repeatable): 0, 1, ..., all.")
+    ] = None,
+    tta: Annotated[
+        bool | None, typer.Option("--tta/--no-tta", help="Average over mirrored patches, whatever the model says.")
+    ] = None,
+    step_size: Annotated[
+        float | None, typer.Option("--step-size", help="Step between patches, as a fraction of the patch.")
+    ] = None,
+    fast: Annotated[
+        bool, typer.Option("--fast", help="No mirroring, larger steps, low precision: not the very same labels.")
+    ] = False,
+    isolate: Annotated[
+        bool, typer.Option("--isolate", help="Each model in a process of its own, under a watchdog.")
+    ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Install a lacking model without asking.")] = False,
     offline: Annotated[bool, typer.Option("--offline", help="Never offer to install a model.")] = False,
     no_input: Annotated[bool, typer.Option("--no-input", help="Never ask; exit with code 6 instead.")] = False,
@@ -69,6 +84,7 @@ def segment(
     from medsegagent.agents.workspace import Options
     from medsegagent.cli.running import image_arguments, run_case, show_run
     from medsegagent.inference.choice import Choice
+    from medsegagent.inference.effort import Effort, folds_named
 
     options = Options(
         device=device,
@@ -79,6 +95,8 @@ def segment(
         formats=tuple(formats or ()),
         series=series,
         choice=Choice(max_models, tuple(prefer or ()), tuple(only or ()), tuple(exclude or ())),
+        effort=Effort(folds_named(folds or ()), tta, step_size, fast),
+        isolate=isolate,
     )
     thinker = mind_from(
         mind,

@@ -9,13 +9,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medsegagent.errors import ImageError, ModelError
-from medsegagent.images.volume import Volume
+from medsegagent.errors import ModelError
 from medsegagent.inference.export import export_labels, is_finite
 from medsegagent.inference.memory import Placement, estimate, fallbacks, free_memory, place
 from medsegagent.inference.network import TrainedNetwork
-from medsegagent.inference.orientation import AS_STORED, to_ras
-from medsegagent.inference.preprocess import preprocess
+from medsegagent.inference.prepare import Prepared
 from medsegagent.inference.sliding_window import Tick, predict_logits
 
 if TYPE_CHECKING:
@@ -31,26 +29,26 @@ class LabelMap(NamedTuple):
     notes: tuple[str, ...]
 
 
-def segment_volumes(
+def label(
     trained: TrainedNetwork,
-    volumes: Sequence[Volume],
+    prepared: Prepared,
     device: str,
     *,
-    reorient: bool = False,
     mirror: bool = True,
     tile_step: float | None = None,
+    low_precision: bool = False,
     wanted: Collection[int] | None = None,
     tick: Tick | None = None,
 ) -> LabelMap:
-    """Preprocess, predict, and bring the labels back to the images' own grid.
+    """Predict, and bring the labels back to the images' own grid.
 
     Args:
         trained: The network.
-        volumes: One per network channel, on one grid.
+        prepared: Its input.
         device: Where the network computes.
-        reorient: Whether the network expects RAS+ index order (readers that reorient always do).
         mirror: Whether to average over mirrored patches, where the checkpoint allows it.
         tile_step: Step as a fraction of the patch; None: nnU-Net's default, 0.5.
+        low_precision: Whether to compute in bfloat16 on a CPU that has it.
         wanted: The network's label values of interest; others may be missing from the result. None: all.
         tick: Told of each tile.
 
@@ -58,23 +56,12 @@ def segment_volumes(
         The label map, and what the user should know of how it came to be.
 
     Raises:
-        ImageError: If the image is empty for this network.
         ModelError: If the network's answer is not finite, or there is no memory for it.
     """
     import torch
 
-    reorient = reorient or trained.plans.plans["image_reader_writer"].endswith("WithReorient")
-    turn = to_ras(volumes[0].grid) if reorient else AS_STORED
-    turned = [turn.apply(volume.array) for volume in volumes]
-    images = np.empty((len(turned), *turned[0].shape), dtype=np.float32)
-    np.stack(turned, out=images)
-    if not images.any():
-        raise ImageError("every voxel is 0", "Give an image with content.", str(volumes[0].path))
-    # As nnU-Net's readers say it: mm along Z, Y, X.
-    spacing = [abs(float(mm)) for mm in turn.spacing(volumes[0].grid.spacing[::-1])]
-    data, properties = preprocess(images, spacing, trained)
-    del images
-    need = estimate(trained, data.shape[1:], volumes[0].array.size)
+    data, properties, turn, image_voxels = prepared
+    need = estimate(trained, len(trained.folds), data.shape[1:], image_voxels)
     free = free_memory(device)
     logits, note = _predict(
         trained,
@@ -82,6 +69,7 @@ def segment_volumes(
         fallbacks(place(need, free, device), need, free),
         tile_step=_DEFAULT_STEP if tile_step is None else tile_step,
         mirror=mirror,
+        low_precision=low_precision,
         tick=tick,
     )
     if not is_finite(logits):

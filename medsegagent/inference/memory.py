@@ -17,7 +17,7 @@ from medsegagent.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from medsegagent.inference.network import TrainedNetwork
+    from medsegagent.inference.network import Design
 
 _GB = 1e9
 _HEADROOM = 1.15
@@ -39,6 +39,11 @@ class Need:
     tile: int
     rest: int
 
+    @property
+    def total(self) -> int:
+        """All of it."""
+        return self.logits + self.tile + self.rest
+
 
 @dataclass(frozen=True)
 class Free:
@@ -58,23 +63,24 @@ class Placement:
     reason: str = ""
 
 
-def estimate(trained: TrainedNetwork, shape: Sequence[int], image_voxels: int) -> Need:
+def estimate(design: Design, folds: int, shape: Sequence[int], image_voxels: int) -> Need:
     """Estimate from shapes.
 
     Args:
-        trained: The network.
+        design: The network.
+        folds: How many of its folds run.
         shape: The preprocessed volume, Z, Y, X.
         image_voxels: Voxels of the image itself.
     """
-    patch = [1] * (3 - len(trained.configuration.patch_size)) + list(trained.configuration.patch_size)
+    patch = [1] * (3 - len(design.configuration.patch_size)) + list(design.configuration.patch_size)
     voxels = math.prod(max(size, least) for size, least in zip(shape, patch, strict=True))
-    classes = trained.label_manager.num_segmentation_heads
-    features = trained.configuration.network_arch_init_kwargs["features_per_stage"]
+    classes = design.label_manager.num_segmentation_heads
+    features = design.configuration.network_arch_init_kwargs["features_per_stage"]
     first = features if isinstance(features, int) else features[0]
-    folds = 2 if len(trained.folds) > 1 else 1
-    channels = len(trained.dataset["channel_names"])
+    sums = 2 if folds > 1 else 1
+    channels = len(design.dataset["channel_names"])
     return Need(
-        logits=2 * classes * voxels * folds,
+        logits=2 * classes * voxels * sums,
         tile=4 * math.prod(patch) * (2 * classes + _ACTIVATIONS * first),
         rest=(4 * channels + 2) * voxels + 4 * image_voxels,
     )
@@ -87,17 +93,19 @@ def place(need: Need, free: Free, device: str) -> Placement:
         ModelError: If none of them has room; says how much is needed and what to do.
     """
     gpu = device.startswith("cuda")
-    if gpu and (need.logits + need.tile + need.rest) * _HEADROOM < free.vram:
+    if gpu and need.total * _HEADROOM < free.vram:
         return Placement(device, "gpu")
     on_cpu = need.rest + (0 if gpu else need.tile)
     if (need.logits + on_cpu) * _HEADROOM < free.ram:
-        small = f"{_gb(need.logits)} of logits do not fit the GPU's {_gb(free.vram)}; they are kept in main memory"
+        small = f"{gigabytes(need.logits)} of logits do not fit the GPU's {gigabytes(free.vram)}"
+        small += "; they are kept in main memory"
         return Placement(device, "ram", small if gpu else "")
     if on_cpu * _HEADROOM < free.ram and need.logits * _HEADROOM < free.disk:
-        where = f"{_gb(need.logits)} of logits do not fit {_gb(free.ram)} of free memory"
+        where = f"{gigabytes(need.logits)} of logits do not fit {gigabytes(free.ram)} of free memory"
         return Placement(device, "file", f"{where}; they are kept in a file in {tempfile.gettempdir()}")
-    total = _gb(need.logits + need.tile + need.rest)
-    what = f"prediction needs about {total}; {_gb(free.ram)} of memory and {_gb(free.disk)} of temporary disk are free"
+    total = gigabytes(need.total)
+    left = f"{gigabytes(free.ram)} of memory and {gigabytes(free.disk)} of temporary disk are free"
+    what = f"prediction needs about {total}; {left}"
     raise ModelError(what, "Crop the image, use a coarser model, free memory, or set TMPDIR to a larger disk.")
 
 
@@ -116,7 +124,7 @@ _CPU = "the GPU ran out of memory; the CPU took over"
 
 
 def _off_gpu(need: Need, free: Free) -> Literal["ram", "file"]:
-    return "ram" if (need.logits + need.rest + need.tile) * _HEADROOM < free.ram else "file"
+    return "ram" if need.total * _HEADROOM < free.ram else "file"
 
 
 def free_memory(device: str) -> Free:
@@ -172,5 +180,6 @@ def _address_space_left() -> int | None:
         return None
 
 
-def _gb(count: int) -> str:
+def gigabytes(count: int) -> str:
+    """For people: "1.2 GB"."""
     return f"{max(count, 0) / _GB:.2g} GB"

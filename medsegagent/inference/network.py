@@ -9,6 +9,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medsegagent.errors import ModelError
@@ -28,26 +29,55 @@ _OWN_NETWORK = {
 
 
 @dataclass(frozen=True)
-class TrainedNetwork:
+class Design:
+    """What a model folder's plans.json and dataset.json say, checked.
+
+    Attributes:
+        plans: nnU-Net's access to plans.json.
+        configuration: nnU-Net's access to the configuration.
+        label_manager: nnU-Net's access to the labels.
+        dataset: dataset.json.
+    """
+
+    plans: PlansManager
+    configuration: ConfigurationManager
+    label_manager: LabelManager
+    dataset: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class TrainedNetwork(Design):
     """One trained nnU-Net, on the CPU.
 
     Attributes:
         network: The network, without deep supervision, in evaluation mode; holds the first fold's weights.
         folds: Each fold's weights.
         mirror_axes: Spatial axes that test-time mirroring may flip.
-        plans: nnU-Net's access to plans.json.
-        configuration: nnU-Net's access to the configuration.
-        label_manager: nnU-Net's access to the labels.
-        dataset: dataset.json, checked.
     """
 
     network: nn.Module
     folds: tuple[dict[str, Tensor], ...]
     mirror_axes: tuple[int, ...]
-    plans: PlansManager
-    configuration: ConfigurationManager
-    label_manager: LabelManager
-    dataset: dict[str, Any]
+
+
+def read_design(folder: Path) -> Design:
+    """Check and read what a network looks like, without its weights.
+
+    Args:
+        folder: `.../DATASET/TRAINER__PLANS__CONFIGURATION`.
+
+    Raises:
+        ModelError: If the folder asks for code or is damaged.
+    """
+    checked = check_folder(folder)
+
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "old nnU-Net plans format": nnU-Net converts them itself
+        plans = PlansManager(checked.plans)
+        configuration = plans.get_configuration(checked.configuration)
+    return Design(plans, configuration, plans.get_label_manager(checked.dataset), checked.dataset)
 
 
 def load_network(part: InstalledPart) -> TrainedNetwork:
@@ -56,19 +86,10 @@ def load_network(part: InstalledPart) -> TrainedNetwork:
     Raises:
         ModelError: If the folder asks for code, is damaged, or its weights do not fit its plans.
     """
-    checked = check_folder(part.folder)
+    design = read_design(part.folder)
     checkpoints = [load_checkpoint(part.folder / f"fold_{fold}" / part.checkpoint) for fold in part.folds]
-
-    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "old nnU-Net plans format": nnU-Net converts them itself
-        plans = PlansManager(checked.plans)
-        configuration = plans.get_configuration(checked.configuration)
-    label_manager = plans.get_label_manager(checked.dataset)
-    channels = len(checked.dataset["channel_names"])
     try:
-        network = _build(plans, configuration, checkpoints[0].trainer, channels, label_manager.num_segmentation_heads)
+        network = _build(design, checkpoints[0].trainer)
         network.load_state_dict(checkpoints[0].weights, strict=True, assign=True)
         _check_alike(checkpoints)
     except (RuntimeError, ValueError, TypeError, AssertionError, KeyError, IndexError) as error:
@@ -78,24 +99,22 @@ def load_network(part: InstalledPart) -> TrainedNetwork:
         network=network.eval(),
         folds=tuple(checkpoint.weights for checkpoint in checkpoints),
         mirror_axes=checkpoints[0].mirror_axes,
-        plans=plans,
-        configuration=configuration,
-        label_manager=label_manager,
-        dataset=checked.dataset,
+        **vars(design),
     )
 
 
-def _build(
-    plans: PlansManager, configuration: ConfigurationManager, trainer: str, channels: int, classes: int
-) -> nn.Module:
+def _build(design: Design, trainer: str) -> nn.Module:
     import torch
+
+    configuration = design.configuration
+    channels, classes = len(design.dataset["channel_names"]), design.label_manager.num_segmentation_heads
 
     # On the meta device a network has shapes but no memory: plans cannot ask for more than the checkpoint fills.
     with torch.device("meta"):
         if trainer in _OWN_NETWORK:
             own = getattr(import_module(_OWN_NETWORK[trainer]), trainer)
             network: nn.Module = own.build_network_architecture(
-                plans, configuration, channels, classes, enable_deep_supervision=False
+                design.plans, configuration, channels, classes, enable_deep_supervision=False
             )
             return network
 

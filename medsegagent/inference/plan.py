@@ -70,6 +70,20 @@ class PlannedModel(_Frozen):
     """1 is the best; settles exact ties."""
     reason: str
     """Why this rank."""
+    low_precision: bool = False
+    """Whether to compute in bfloat16 on a CPU that has it."""
+    memory: str = ""
+    """How much memory it is expected to take, and where its logits go, in a few words."""
+
+    @property
+    def uses(self) -> tuple[PartValues, ...]:
+        """Every part's values that some target needs."""
+        return tuple(use for target in self.targets for use in (*target.whole, *target.left, *target.right))
+
+    @property
+    def needed_parts(self) -> tuple[int, ...]:
+        """The parts that run."""
+        return tuple(sorted({use.part for use in self.uses}))
 
 
 class Skipped(_Frozen):
@@ -78,7 +92,7 @@ class Skipped(_Frozen):
     card: str
     model: str = ""
     reason: str
-    lacks: Literal["channels", "model", ""] = ""
+    lacks: Literal["channels", "model", "memory", ""] = ""
     """What would make it run, if that is known."""
 
 

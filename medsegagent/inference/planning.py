@@ -12,6 +12,7 @@ from medsegagent.images.volume import Volume
 from medsegagent.inference.channels import assign_channels
 from medsegagent.inference.choice import Choice
 from medsegagent.inference.device import choose_device
+from medsegagent.inference.effort import Effort
 from medsegagent.inference.plan import InstalledModel, PartValues, Plan, PlannedModel, PlannedTarget, Skipped
 from medsegagent.inference.ranking import Rank, rank
 from medsegagent.matching.selection import CardSelection, LabelExpression, Selection, TargetLabels
@@ -34,6 +35,7 @@ def plan(
     *,
     without: Collection[str] = (),
     choice: Choice = Choice(),  # noqa: B008  frozen
+    effort: Effort = Effort(),  # noqa: B008  frozen
 ) -> Plan:
     """Make a selection runnable.
 
@@ -47,6 +49,7 @@ def plan(
         device: As for `choose_device`.
         without: Model ids not to use, e.g. because they failed.
         choice: What the user says of which models may run.
+        effort: What the user says of how thoroughly they run.
 
     Returns:
         Best rank first; no models if nothing can run (`refusal` then says why).
@@ -67,7 +70,7 @@ def plan(
             reason = "its model failed" if store.of_card(card.name) else _why_no_model(store, card.name)
             skipped.append(Skipped(card=card.name, reason=reason, lacks="model"))
         for model in models:
-            if why_not := choice.forbids(model.id, card.name):
+            if why_not := choice.forbids(model.id, card.name) or effort.lacking(model):
                 skipped.append(Skipped(card=card.name, model=model.id, reason=why_not))
                 continue
             inputs = tuple(assigned[key] for key in model.channels)
@@ -86,11 +89,12 @@ def plan(
             answered |= {(model.voter, target.target): model.id for target in fresh}
             planned.append(
                 PlannedModel(
-                    model=model,
+                    model=effort.applied_to(model),
                     inputs=candidate.inputs,
                     targets=fresh,
                     rank=len(planned) + 1,
                     reason=candidate.rank.reason,
+                    low_precision=effort.fast,
                 )
             )
         elif given and not open_targets:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from medsegagent.errors import MedSegAgentError
 from medsegagent.images.volume import Volume
-from medsegagent.inference.label_map import segment_volumes
-from medsegagent.inference.network import TrainedNetwork, load_network
-from medsegagent.inference.plan import InstalledPart, PartValues, Plan, PlannedModel
+from medsegagent.inference.label_map import label
+from medsegagent.inference.network import load_network
+from medsegagent.inference.plan import PartValues, Plan, PlannedModel
 from medsegagent.inference.prediction import Failure, Prediction
+from medsegagent.inference.prepare import Ahead, Job
 from medsegagent.inference.warm import WarmNetworks
 
 Progress = Callable[[str, int, int], None]
@@ -38,52 +39,50 @@ def predict(
     Yields:
         Per model its masks on the first volume's grid, or why there are none.
     """
-    load = networks.get if networks else load_network
-    for planned in plan.models:
-        try:
-            yield _predict_one(planned, volumes, plan.device, progress, load)
-        except MedSegAgentError as error:
-            yield Failure(planned.model.id, planned.model.card, str(error))
-        except MemoryError:
-            yield Failure(planned.model.id, planned.model.card, "out of memory")
-        except Exception as error:  # nnU-Net and torch raise what they like; the other models go on
-            reason = str(error).strip().partition("\n")[0] or "no reason given"
-            yield Failure(planned.model.id, planned.model.card, f"{type(error).__name__}: {reason}")
+    jobs = {
+        (planned.model.id, part): Job(planned.model.parts[part], planned.inputs, planned.model.reorient == "RAS")
+        for planned in plan.models
+        for part in planned.needed_parts
+    }
+    with Ahead(jobs.values(), volumes, networks.get if networks else load_network) as ahead:
+        for planned in plan.models:
+            own = {part: jobs[planned.model.id, part] for part in planned.needed_parts}
+            try:
+                yield _predict_one(planned, own, ahead, plan.device, progress)
+            except MedSegAgentError as error:
+                yield Failure(planned.model.id, planned.model.card, str(error))
+            except MemoryError:
+                yield Failure(planned.model.id, planned.model.card, "out of memory")
+            except Exception as error:  # nnU-Net and torch raise what they like; the other models go on
+                reason = str(error).strip().partition("\n")[0] or "no reason given"
+                yield Failure(planned.model.id, planned.model.card, f"{type(error).__name__}: {reason}")
 
 
 def _predict_one(
-    planned: PlannedModel,
-    volumes: Sequence[Volume],
-    device: str,
-    progress: Progress | None,
-    load: Callable[[InstalledPart], TrainedNetwork],
+    planned: PlannedModel, jobs: Mapping[int, Job], ahead: Ahead, device: str, progress: Progress | None
 ) -> Prediction:
     started = time.perf_counter()
     model = planned.model
-    inputs = [volumes[index] for index in planned.inputs]
-    uses = [use for target in planned.targets for use in (*target.whole, *target.left, *target.right)]
-    needed = sorted({use.part for use in uses})
     maps: dict[int, NDArray[np.unsignedinteger]] = {}
     notes: list[str] = []
-    for count, index in enumerate(needed):
+    for count, (index, job) in enumerate(jobs.items()):
 
         def tick(done: int, total: int, before: int = count) -> None:
             if progress:
                 # Parts have much the same number of tiles; the total is corrected as they come.
-                progress(model.id, before * total + done, len(needed) * total)
+                progress(model.id, before * total + done, len(jobs) * total)
 
-        segmented = segment_volumes(
-            load(model.parts[index]),
-            inputs,
+        labelled = label(
+            *ahead.take(job),
             device,
-            reorient=model.reorient == "RAS",
             mirror=model.use_mirroring is not False,
             tile_step=model.tile_step_size,
-            wanted={value for use in uses if use.part == index for value in use.values},
+            low_precision=planned.low_precision,
+            wanted={value for use in planned.uses if use.part == index for value in use.values},
             tick=tick,
         )
-        maps[index] = segmented.labels
-        notes += segmented.notes
+        maps[index] = labelled.labels
+        notes += labelled.notes
     masks = {target.target: _mask(maps, target.whole) for target in planned.targets}
     sides = {
         target.target: _sides(_mask(maps, target.left), _mask(maps, target.right))

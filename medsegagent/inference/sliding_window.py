@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING
 
 from medsegagent.inference.memory import Placement, zeros
@@ -24,6 +24,7 @@ def predict_logits(
     *,
     tile_step: float,
     mirror: bool,
+    low_precision: bool = False,
     tick: Tick | None = None,
 ) -> Tensor:
     """Run the network over a preprocessed volume, the mean over the folds.
@@ -34,6 +35,7 @@ def predict_logits(
         placement: Where the network computes and where the logits are added up.
         tile_step: Step as a fraction of the patch.
         mirror: Whether to average over mirrored patches, along the axes that the checkpoint allows.
+        low_precision: Whether to compute in bfloat16 on a CPU that has it; a GPU computes in float16 as nnU-Net has it.
         tick: Told of each tile.
 
     Returns:
@@ -52,9 +54,8 @@ def predict_logits(
         if tick:
             tick(next(done), len(tiles) * len(trained.folds))
 
-    on_cuda = placement.compute.startswith("cuda")
     total: Tensor | None = None
-    with torch.inference_mode(), torch.autocast("cuda") if on_cuda else nullcontext():
+    with torch.inference_mode(), _arithmetic(placement.compute, low_precision):
         for weights in trained.folds:
             trained.network.load_state_dict(weights)
             trained.network.to(placement.compute)
@@ -62,6 +63,16 @@ def predict_logits(
             total = logits if total is None else total.add_(logits)
         assert total is not None  # a model has at least one fold
         return total.div_(len(trained.folds)) if len(trained.folds) > 1 else total
+
+
+def _arithmetic(device: str, low_precision: bool) -> AbstractContextManager[object]:
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.autocast("cuda")
+    if low_precision and device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return torch.autocast("cpu", torch.bfloat16)
+    return nullcontext()
 
 
 def _accumulate(
@@ -86,6 +97,8 @@ def _accumulate(
         where = (slice(None), *tile)
         patch = torch.clone(data[where][None], memory_format=torch.contiguous_format).to(placement.compute)
         prediction = _mirrored(trained.network, patch, axes)[0].to(logits.device)
+        if prediction.dtype == torch.bfloat16:
+            prediction = prediction.float()
         if placement.logits == "gpu":
             prediction *= gaussian
             logits[where] += prediction

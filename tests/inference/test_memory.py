@@ -12,11 +12,12 @@ from tiny_models import make_volume, plan_for, write_model
 
 from medsegagent.errors import ModelError
 from medsegagent.inference import label_map
-from medsegagent.inference.label_map import segment_volumes
+from medsegagent.inference.label_map import label
 from medsegagent.inference.memory import Free, Need, Placement, estimate, fallbacks, free_memory, place
 from medsegagent.inference.network import load_network
 from medsegagent.inference.plan import InstalledPart
 from medsegagent.inference.prediction import Prediction
+from medsegagent.inference.prepare import prepare
 from medsegagent.inference.runner import predict
 from medsegagent.inference.warm import WarmNetworks
 
@@ -59,7 +60,7 @@ def test_a_gpu_that_runs_out_gives_up_its_logits_first_then_its_work() -> None:
 
 def test_the_next_placement_is_tried_when_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained = load_network(part(write_model(tmp_path)))
-    expected = segment_volumes(trained, [make_volume()], "cpu")
+    expected = label(trained, prepare(trained, [make_volume()]), "cpu")
     forward = trained.network.forward
     calls = []
 
@@ -72,14 +73,14 @@ def test_the_next_placement_is_tried_when_memory_runs_out(tmp_path: Path, monkey
     trained.network.forward = full_at_first
     steps = [Placement("cpu", "ram", "first"), Placement("cpu", "file", "second")]
     monkeypatch.setattr(label_map, "fallbacks", lambda *_: steps)
-    again = segment_volumes(trained, [make_volume()], "cpu")
+    again = label(trained, prepare(trained, [make_volume()]), "cpu")
     assert again.notes == ("second",)
     assert np.array_equal(again.labels, expected.labels), "logits in a file give the same labels"
 
 
 def test_the_estimate_is_near_what_is_allocated(tmp_path: Path) -> None:
     trained = load_network(part(write_model(tmp_path, patch=(16, 16, 24))))
-    need = estimate(trained, (40, 30, 20), image_voxels=1000)
+    need = estimate(trained, 1, (40, 30, 20), image_voxels=1000)
     assert need.logits == 2 * 4 * 40 * 30 * 24, "half precision, four classes, padded to the patch"
     assert free_memory("cpu").ram > need.tile
 

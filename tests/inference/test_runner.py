@@ -9,17 +9,19 @@ import torch
 from tiny_models import make_volume, plan_for, write_model
 
 from medsegagent.images.volume import Grid
-from medsegagent.inference.label_map import segment_volumes
+from medsegagent.inference.label_map import label
 from medsegagent.inference.network import load_network
 from medsegagent.inference.orientation import to_ras
 from medsegagent.inference.plan import InstalledPart, PartValues, PlannedTarget
 from medsegagent.inference.prediction import Failure, Prediction
+from medsegagent.inference.prepare import prepare
 from medsegagent.inference.runner import predict
 
 
 def label_map(folder: Path) -> np.ndarray:
     part = InstalledPart(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={})
-    return segment_volumes(load_network(part), [make_volume()], "cpu").labels
+    trained = load_network(part)
+    return label(trained, prepare(trained, [make_volume()]), "cpu").labels
 
 
 def test_masks_and_sides_are_the_label_maps_values_united_over_the_parts(tmp_path: Path) -> None:

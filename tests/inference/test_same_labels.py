@@ -14,9 +14,10 @@ import SimpleITK
 from tiny_models import REGIONS, make_volume, write_image, write_model
 
 from medsegagent.images.volume import Volume
-from medsegagent.inference.label_map import segment_volumes
+from medsegagent.inference.label_map import label
 from medsegagent.inference.network import load_network
 from medsegagent.inference.plan import InstalledPart
+from medsegagent.inference.prepare import prepare
 
 OBLIQUE = (0.0, 0.936293363584199, 0.350823187, -1.0, 0.0, 0.0, 0.0, -0.350823187, 0.936293363584199)
 FLIPPED = (-1, 0, 0, 0, -1, 0, 0, 0, 1)
@@ -34,9 +35,12 @@ def nnunet_command(folder: Path, volumes: Sequence[Volume], work: Path, *options
     return SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(work / "out" / "case.nii.gz")))
 
 
-def ours(folder: Path, volumes: Sequence[Volume], folds: tuple[int, ...] = (0,), **options: Any) -> np.ndarray:
+def ours(
+    folder: Path, volumes: Sequence[Volume], folds: tuple[int, ...] = (0,), *, reorient: bool = False, **options: Any
+) -> np.ndarray:
     part = InstalledPart(folder=folder, folds=folds, checkpoint="checkpoint_final.pth", labels={})
-    return segment_volumes(load_network(part), volumes, "cpu", **options).labels
+    trained = load_network(part)
+    return label(trained, prepare(trained, volumes, reorient=reorient), "cpu", **options).labels
 
 
 def as_read_back(volume: Volume, work: Path) -> Volume:

@@ -12,8 +12,9 @@ import torch
 
 from medsegagent.cards.library import Library
 from medsegagent.images.read import read_volume
-from medsegagent.inference.label_map import segment_volumes
+from medsegagent.inference.label_map import label
 from medsegagent.inference.network import load_network
+from medsegagent.inference.prepare import prepare
 from medsegagent.models.store import discover
 from medsegagent.phantom import CARDS, MODELS
 from medsegagent.phantom.patient import Contrast, make_patient, write_patient
@@ -88,9 +89,10 @@ def test_an_unseen_patient_in_an_odd_orientation_is_segmented_well(recipe: Recip
     parts = [model.parts[0] for model in discover(Library.load(CARDS), [MODELS]).models]
     (part,) = (part for part in parts if part.folder.parent.name == recipe.dataset)
     network = load_network(part)
-    values = segment_volumes(network, [read_volume(tmp_path / "image.nii.gz")], "cpu", reorient=True).labels
-    for label, own in part.labels.items():
-        found, truth = np.isin(values, own), patient.mask(*structures_of(label))
+    prepared = prepare(network, [read_volume(tmp_path / "image.nii.gz")], reorient=True)
+    values = label(network, prepared, "cpu").labels
+    for name, own in part.labels.items():
+        found, truth = np.isin(values, own), patient.mask(*structures_of(name))
         dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
-        promised = min(FLOORS.get(structure, 0.9) for structure in structures_of(label))
+        promised = min(FLOORS.get(structure, 0.9) for structure in structures_of(name))
         assert dice >= (MR_FLOOR if contrast == "MR" else promised), (label, dice)

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from medsegagent.images.volume import ModalityEvidence, Volume
-from medsegagent.inference.label_map import segment_volumes
+from medsegagent.inference.label_map import label
 from medsegagent.inference.network import load_network
 from medsegagent.inference.plan import InstalledPart
+from medsegagent.inference.prepare import prepare
 from medsegagent.phantom.train import CT_TUMOUR, cases_of
 from medsegagent.phantom.training import train
 
@@ -39,6 +40,7 @@ def test_a_few_iterations_give_a_model_and_leave_the_environment_alone(tmp_path:
         sha256="",
         evidence=ModalityEvidence("CT", 1.0, ""),
     )
-    values = segment_volumes(load_network(part), [volume], "cpu", reorient=True).labels
+    network = load_network(part)
+    values = label(network, prepare(network, [volume], reorient=True), "cpu").labels
     assert values.shape == cases[0].labels.shape
     assert values.max() <= 9

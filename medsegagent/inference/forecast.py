@@ -1,0 +1,81 @@
+"""How much memory a plan will take, before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medsegagent.errors import ModelError
+from medsegagent.images.volume import Volume
+from medsegagent.inference.memory import Free, Need, estimate, free_memory, gigabytes, place
+from medsegagent.inference.network import read_design
+from medsegagent.inference.orientation import AS_STORED, to_ras
+from medsegagent.inference.plan import InstalledPart, Plan, PlannedModel, Skipped
+
+_PLACES = {"gpu": "on the GPU", "ram": "in main memory", "file": "in a temporary file"}
+
+
+def foresee(plan: Plan, volumes: Sequence[Volume]) -> Plan:
+    """Estimate each model's memory from the shapes of the images and of its networks.
+
+    Args:
+        plan: What is to run.
+        volumes: The images that the plan was made for.
+
+    Returns:
+        The plan with each model's `memory` said; one that cannot fit is skipped, with the estimate and the way out.
+        A model whose folder cannot be read is left as it is: running it says why.
+    """
+    free = free_memory(plan.device)
+    boxes = [_content(volume) for volume in volumes]
+    models: list[PlannedModel] = []
+    skipped = list(plan.skipped)
+    for planned in plan.models:
+        parts = [planned.model.parts[index] for index in planned.needed_parts]
+        try:
+            needs = [_need(part, planned, volumes, boxes) for part in parts]
+        except ModelError:
+            models.append(planned)
+            continue
+        largest = max(needs, key=lambda need: need.total)
+        try:
+            models.append(planned.model_copy(update={"memory": _said(largest, free, plan.device)}))
+        except ModelError as error:
+            reason = f"{error.what}. {error.remedy}"
+            skipped.append(Skipped(card=planned.model.card, model=planned.model.id, reason=reason, lacks="memory"))
+    return plan.model_copy(update={"models": tuple(models), "skipped": tuple(skipped)})
+
+
+def _said(need: Need, free: Free, device: str) -> str:
+    where = place(need, free, device)
+    return f"about {gigabytes(need.total)}; its logits, {gigabytes(need.logits)}, {_PLACES[where.logits]}"
+
+
+def _need(
+    part: InstalledPart, planned: PlannedModel, volumes: Sequence[Volume], boxes: Sequence[tuple[slice, ...]]
+) -> Need:
+    """What one network takes on the part of the images that nnU-Net's cropping leaves."""
+    from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
+
+    design = read_design(part.folder)
+    first = volumes[planned.inputs[0]]
+    reorient = planned.model.reorient == "RAS" or design.plans.plans["image_reader_writer"].endswith("WithReorient")
+    turn = to_ras(first.grid) if reorient else AS_STORED
+    content = [boxes[index] for index in planned.inputs]
+    extent = [max(box[axis].stop for box in content) - min(box[axis].start for box in content) for axis in range(3)]
+    shape, mm = ([own[axis] for axis in turn.axes] for own in (extent, first.grid.spacing[::-1]))
+    shape, mm = ([own[axis] for axis in design.plans.transpose_forward] for own in (shape, mm))
+    wanted = [*mm[: 3 - len(design.configuration.spacing)], *design.configuration.spacing]
+    new = [max(int(size), 1) for size in compute_new_shape(shape, mm, wanted)]
+    return estimate(design, len(part.folds), new, first.array.size)
+
+
+def _content(volume: Volume) -> tuple[slice, ...]:
+    """The box of what is not zero, Z, Y, X."""
+    found = []
+    for axis in range(3):
+        others = tuple(other for other in range(3) if other != axis)
+        at = np.flatnonzero(volume.array.any(axis=others))
+        found.append(slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 1))
+    return tuple(found)
