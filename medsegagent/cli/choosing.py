@@ -29,7 +29,8 @@ def choose(
         MedSegAgentError: As `medsegagent.match`, and as the language model's team does.
     """
     request = parse(instruction, load())
-    if not verbose and not _must_ask(mind, request):
+    # Two readings are for the user to choose from: neither a conversation nor a language model settles them.
+    if request.question is not None or (not verbose and not _must_ask(mind, request)):
         request = with_modality(request, modality) if modality else request
         return match(request, cards), explain(request, cards) if reasons else ()
     from medsegagent.agents.deciding import decide  # AutoGen, only to converse

@@ -41,7 +41,7 @@ def match(
     """Show which cards and labels answer INSTRUCTION. No model runs."""
     from medsegagent.cards.library import Library
     from medsegagent.cli.choosing import choose
-    from medsegagent.cli.views import selection_json, show_refusal, show_request, show_selection
+    from medsegagent.cli.views import selection_json, show_question, show_refusal, show_request, show_selection
     from medsegagent.errors import ExitCode
 
     thinker = mind_from(
@@ -65,6 +65,8 @@ def match(
         if explain:
             show_request(selection.request)
         show_selection(selection, dropped)
+    if selection.request.question:
+        show_question(selection.request.question)
     if not selection.cards:
         show_refusal(selection)
         raise typer.Exit(ExitCode.ANSWER_NEEDED if selection.request.question else ExitCode.NO_MATCH)

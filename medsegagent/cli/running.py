@@ -95,9 +95,9 @@ def run_case(
 
 
 def _chosen(error: AnswerNeededError) -> str:
-    screen.err.print(error.what)
+    screen.err.print(error.what, markup=False, highlight=False)
     for number, reading in enumerate(error.choices, 1):
-        screen.err.print(f"  {number}. {reading}")
+        screen.err.print(f"  {number}. {reading}", markup=False, highlight=False, soft_wrap=True)
     numbers = [str(number) for number in range(1, len(error.choices) + 1)]
     return error.choices[int(Prompt.ask("Which one?", choices=numbers, console=screen.err)) - 1]
 

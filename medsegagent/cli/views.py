@@ -9,7 +9,7 @@ from rich.markup import escape
 
 from medsegagent.cli import screen
 from medsegagent.inference.plan import Plan
-from medsegagent.language.request import Request
+from medsegagent.language.request import Question, Request
 from medsegagent.matching.selection import Dropped, LabelExpression, Selection
 
 if TYPE_CHECKING:
@@ -51,11 +51,14 @@ def show_selection(selection: Selection, dropped: Sequence[Dropped] = ()) -> Non
 
 def show_refusal(selection: Selection) -> None:
     """Say why nothing is selected."""
-    question = selection.request.question
     screen.problem(selection.refusal or "Nothing matches.")
-    if question:
-        for reading in question.readings:
-            screen.err.print(f"  - {escape(reading)}")
+
+
+def show_question(question: Question) -> None:
+    """Say what is unclear, and the wordings that would be clear."""
+    screen.warn(f"{question.text} The first of these is taken for meant; say exactly which:")
+    for reading in question.readings:
+        screen.err.print(f"  - {reading}", markup=False, highlight=False, soft_wrap=True)
 
 
 def show_plan(plan: Plan) -> None:

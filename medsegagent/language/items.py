@@ -113,7 +113,7 @@ def _item(
     meanings = tuple(
         m
         for m in phrase.meanings
-        if m.flag != "w" and (m.flag != "b" or capital or not words) and _long_enough(m, phrase, capital)
+        if m.flag != "w" and (m.flag not in "bo" or capital or not words) and _long_enough(m, phrase, capital)
     )
     if any(m.flag == "b" for m in meanings) and capital and not any(cls == "modality" for cls, _ in words):
         words = ()

@@ -11,6 +11,9 @@ from medsegagent.language.items import Item
 from medsegagent.language.levels import ORDER, levels_from, numbered_from
 from medsegagent.vocabulary import Meaning, Vocabulary
 
+_AROUND = {"heart": "chest", "chest": "heart"}
+"""Regions that one image shows together."""
+
 
 @dataclass
 class Mention:
@@ -130,16 +133,28 @@ def _at(items: Sequence[Item], position: int, vocabulary: Vocabulary, regions: f
 
 def choose(meanings: Sequence[Meaning], vocabulary: Vocabulary, regions: frozenset[str]) -> Meaning | None:
     """The meaning that fits the body regions; nouns before adjectives, the first listed if nothing decides."""
-    fitting = [m for m in meanings if vocabulary.concept(m.id).region in regions and m.flag in "nbm"]
+    fitting = [m for m in meanings if _fits(m, vocabulary, regions)]
     nouns = [m for m in meanings if m.flag in "nb"]
     adjectives = [m for m in meanings if m.flag == "a"]
-    only_here = [m for m in fitting if m.flag == "m"]
+    only_here = [m for m in fitting if m.flag in "mo"]
     if only_here and not any(m in fitting for m in nouns):
         return only_here[0]
     for group in ([m for m in nouns if m in fitting], nouns, adjectives):
         if group:
             return group[0]
     return None
+
+
+def open_meanings(meanings: Sequence[Meaning], vocabulary: Vocabulary, regions: frozenset[str]) -> tuple[Meaning, ...]:
+    """What a term may mean here, the likeliest first; only what fits, where the body regions decide."""
+    several = sorted((m for m in meanings if m.flag in "nbo"), key=lambda m: m.flag == "o")
+    return tuple(m for m in several if _fits(m, vocabulary, regions)) or tuple(several)
+
+
+def _fits(meaning: Meaning, vocabulary: Vocabulary, regions: frozenset[str]) -> bool:
+    region = vocabulary.concept(meaning.id).region
+    near = _AROUND.get(region, "") in regions and meaning.flag == "o"
+    return meaning.flag in "nbmo" and (region in regions or near)
 
 
 def _is_headword(items: Sequence[Item], position: int, found: list[Mention], vocabulary: Vocabulary) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medsegagent.errors import UsageError
+from medsegagent.language.asking import Doubt, find_doubts, question_about
 from medsegagent.language.describing import best_description
 from medsegagent.language.imaging import is_imaging, read_modality, settle_homonyms
 from medsegagent.language.intent import find_intent, gives_orders
@@ -14,6 +15,7 @@ from medsegagent.language.naming import merged_targets
 from medsegagent.language.passages import Passage, passages
 from medsegagent.language.request import Modality, Request, Target, Unresolved
 from medsegagent.vocabulary import Vocabulary
+from medsegagent.vocabulary.concept import BODY_REGIONS
 
 LONGEST = 20_000
 
@@ -26,7 +28,8 @@ def parse(instruction: str, vocabulary: Vocabulary) -> Request:
         vocabulary: The concepts and words that are known.
 
     Returns:
-        The request. Where there is nothing to do, `refusal` says why; nothing is guessed.
+        The request. Where there is nothing to do, `refusal` says why; nothing is guessed. Where another reading would
+        give another result and neither is clearly meant, it is the likelier one, and `question` has both.
 
     Raises:
         UsageError: If the instruction is empty or longer than 20,000 characters.
@@ -40,7 +43,18 @@ def parse(instruction: str, vocabulary: Vocabulary) -> Request:
             instruction=instruction, intent="none",
             refusal="This tries to give other orders or to dictate the answer. Say only what to segment.",
         )  # fmt: skip
-    return _Reading(instruction, vocabulary).request()
+    request, doubts = _read(instruction, vocabulary)
+    if not doubts:
+        return request
+    question = question_about(instruction, doubts, lambda wording: _read(wording, vocabulary))
+    return request.model_copy(update={"question": question})
+
+
+def _read(instruction: str, vocabulary: Vocabulary) -> tuple[Request, tuple[Doubt, ...]]:
+    """The likeliest reading, and what could be read otherwise."""
+    reading = _Reading(instruction, vocabulary)
+    request = reading.request()
+    return request, reading.doubts() if request.targets else ()
 
 
 class _Reading:
@@ -50,28 +64,40 @@ class _Reading:
         self._instruction = instruction
         self._vocabulary = vocabulary
         self._items = settle_homonyms(read_items(instruction, vocabulary))
+        plain = read_modality(instruction, self._items, ())
+        sequences = "CT" not in plain.families or "MR" in plain.families
+        self._regions = self._find_regions(plain)
+        self._passages = [Passage(items, vocabulary, self._regions, sequences) for items in passages(self._items)]
+        named = [item for passage in self._passages for item in passage.sequences()] if sequences else []
+        self._modality = read_modality(instruction, self._items, named)
+        for passage in self._passages:
+            passage.settle(self._modality)
 
     def request(self) -> Request:
-        plain = read_modality(self._instruction, self._items, ())
-        sequences = "CT" not in plain.families or "MR" in plain.families
-        regions = self._regions(plain)
-        read = [Passage(items, self._vocabulary, regions, sequences) for items in passages(self._items)]
-        named = [item for passage in read for item in passage.sequences()] if sequences else []
-        modality = read_modality(self._instruction, self._items, named)
-        for passage in read:
-            passage.settle(modality)
-        return self._finish(read, modality)
+        """The likeliest reading."""
+        return self._finish(self._passages, self._modality)
 
-    def _regions(self, modality: Modality) -> frozenset[str]:
+    def doubts(self) -> tuple[Doubt, ...]:
+        """What could be read otherwise."""
+        return tuple(
+            doubt
+            for passage in self._passages
+            for doubt in find_doubts(passage.items, passage.mentions, self._vocabulary, self._regions)
+        )
+
+    def _find_regions(self, modality: Modality) -> frozenset[str]:
         """Body regions that the instruction is about, to choose between two meanings of one word."""
         found: set[str] = set()
         for item in self._items:
-            ids = {m.id for m in item.meanings if m.flag in "nab"}
+            ids = {m.id for m in item.meanings if m.flag in "nabo"}
             if len(ids) == 1:
                 concept = self._vocabulary.concept(ids.pop())
-                found.add("brain" if concept.id in ("head", "skull") else concept.region)
+                shown = concept.id if concept.id in BODY_REGIONS else concept.region
+                found.add("brain" if concept.id in ("head", "skull") else shown)
         if "cine" in modality.subtypes:
             found.add("heart")
+        if "FLAIR" in modality.subtypes:
+            found.add("brain")
         return frozenset(found - {"none", "whole_body"})
 
     def _finish(self, read: Sequence[Passage], modality: Modality) -> Request:

@@ -24,6 +24,33 @@ def corrections(word: str, vocabulary: Vocabulary) -> tuple[str, ...]:
     return tuple(name for name, _ in sorted(likely, key=lambda hit: (hit[1], _unlike(word, hit[0]), hit[0]))[:6])
 
 
+def rivals(word: str, taken: str, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Other known words that a misspelt word is as near to as to the one it was `taken` for, by letters and sound."""
+    from rapidfuzz.distance import OSA
+
+    likely = corrections(word, vocabulary)
+    distance = OSA.distance(word, taken)
+    return tuple(
+        name
+        for name in likely
+        if name != taken and _skeleton(name) == _skeleton(taken) and OSA.distance(word, name) == distance
+    )
+
+
+@lru_cache(maxsize=256)
+def look_alikes(word: str, vocabulary: Vocabulary) -> tuple[str, ...]:
+    """Other known words that differ from this one by a vowel or two, as ileum and ilium do."""
+    from rapidfuzz import process
+    from rapidfuzz.distance import OSA
+
+    near = process.extract(word, vocabulary.stems, scorer=OSA.distance, score_cutoff=2, limit=40)
+    return tuple(name for name, _, _ in near if name != word and _sound(name) == _sound(word))
+
+
+def _sound(word: str) -> str:
+    return word[0] + _skeleton(word[1:])
+
+
 def _plausible(word: str, known: str, distance: int) -> bool:
     """Short words must keep their consonants; the first letter is hardly ever wrong."""
     if min(len(word), len(known)) < 3 or (word[0] != known[0] and (distance > 1 or len(word) < 6)):

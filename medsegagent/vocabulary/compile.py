@@ -16,7 +16,7 @@ DATA = Path(__file__).parent / "data"
 LANGUAGES = ("en", "la", "de", "fr", "es", "it", "pt", "zh", "ja")
 _LISTS = frozenset({"part_of", "members", "set_mates", "is_a", "same_label"})
 _PLAIN = frozenset({"name", "kind", "region", "paired", "side", "number", "code", "needs", "default_site"})
-_TERMS = frozenset({*LANGUAGES, "adj", "maybe", "left", "right", "says", "says_left", "says_right", "label"})
+_TERMS = frozenset({*LANGUAGES, "adj", "maybe", "also", "left", "right", "says", "says_left", "says_right", "label"})
 _ABBREVIATION = re.compile(r"[A-Z][A-Za-z0-9&/+]{0,5}")
 
 Table = dict[str, Any]
@@ -100,7 +100,7 @@ def _add_terms(id_: str, entry: dict[str, Any], table: Table) -> None:
         side = f"@{key}" if key in ("left", "right") else ""
         for term in _split(entry.get(key)):
             _add(terms, term, f"{'b' if _is_abbreviation(term) else 'n'}:{id_}{side}")
-    for key, flag in (("adj", "a"), ("maybe", "m"), ("label", "l")):
+    for key, flag in (("adj", "a"), ("maybe", "m"), ("also", "o"), ("label", "l")):
         for term in _split(entry.get(key)):
             _add(terms, term, f"{flag}:{id_}")
     for key in ("says", "says_left", "says_right"):

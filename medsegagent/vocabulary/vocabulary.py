@@ -24,7 +24,9 @@ class Sided(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """What a term may mean. `flag`: n noun, a adjective, b abbreviation, m only in a fitting context, l label name."""
+    """What a term may mean. `flag`: n noun, a adjective, b abbreviation, l label name, m only in a fitting
+    context, o a less usual meaning, to be asked about where no context decides.
+    """
 
     flag: str
     id: str

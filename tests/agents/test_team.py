@@ -9,7 +9,7 @@ import pytest
 
 from medsegagent import Options, segment
 from medsegagent.agents.messages import CardsUnusable, Content, NothingLeft, Parsed, Refused, Selected
-from medsegagent.errors import NoMatchError, NoModelError
+from medsegagent.errors import AnswerNeededError, NoMatchError, NoModelError
 from medsegagent.phantom import CARDS, MODELS
 
 
@@ -71,6 +71,21 @@ class TestTheRoad:
         assert chat.speakers == ROAD[:-1]
         assert result.plan.models
         assert not chat.out.exists()
+
+
+class TestAsking:
+    def test_the_parser_asks_where_two_readings_differ_and_nobody_else_speaks(self, chat: Chat, ct_file: Path) -> None:
+        with pytest.raises(AnswerNeededError) as asked:
+            chat.run("spleen or liver", ct_file)
+        assert asked.value.choices == ("spleen and liver", "spleen", "liver")
+        assert chat.speakers == ["user", "Parser"]
+        assert not chat.out.exists()
+
+    def test_each_choice_is_an_instruction_that_runs(self, chat: Chat, ct_file: Path) -> None:
+        with pytest.raises(AnswerNeededError) as asked:
+            chat.run("spleen or liver", ct_file)
+        result = chat.run(asked.value.choices[2], ct_file, options=Options(dry_run=True))
+        assert [target.id for target in result.selection.request.targets] == ["liver"]
 
 
 class TestTheWaysBack:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+from medsegagent import match
 from medsegagent.agents.deciding import decide
 from medsegagent.agents.llm.cache import ReplyCache
 from medsegagent.agents.llm.gateway import Gateway
@@ -49,6 +50,11 @@ def llm_answerer(pattern: str, mind: Mind, library: Library) -> Answerer:
 def _ours(query: str, library: Library, mind: Mind, total: Ledger) -> Answer:
     try:
         decision = decide(query, library, mind, total=total)
+    except AnswerNeededError as unclear:
+        if not unclear.choices:
+            raise
+        selection = match(query, library)  # nobody can be asked: the likeliest reading
+        return Answer(selection.labels, explanation="; ".join([explained(selection), str(unclear)]))
     except UsageError as refused:  # an oversized instruction is refused, which is an answer
         return Answer(explanation=str(refused))
     if decision.unheard:

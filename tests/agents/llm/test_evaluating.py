@@ -57,6 +57,18 @@ def test_ours_asks_at_most_four_times_and_a_right_model_is_right(
     assert found.cost.prompt_tokens == sum(asked.prompt_tokens for asked in server.asked)
 
 
+def test_a_query_with_two_readings_is_answered_with_the_likeliest_as_nobody_can_be_asked(
+    serve: Serve, library: Library, tmp_path: Path
+) -> None:
+    file = tmp_path / "one.jsonl"
+    expected = match("portal vein in CT", library).labels
+    file.write_text(json.dumps({"query": "PV in CT", "expected_datasets": expected, "kind": "x"}) + "\n")
+    server = serve(Oracle(library))
+    found = evaluate_patterns(file, ["C2F", "Hybrid"], mind(server), workers=1, folder=tmp_path / "r")
+    assert [item.accuracy.rates.all_found for item in found] == [1, 1]
+    assert server.asked == []
+
+
 def test_hybrid_asks_nothing_that_the_rules_know(serve: Serve, bench: Path, tmp_path: Path) -> None:
     server = serve(always("boom"))
     (found,) = evaluate_patterns(bench, ["Hybrid"], mind(server), folder=tmp_path / "r")

@@ -79,6 +79,14 @@ class TestHybrid:
         assert decision.selection.labels == match(LIVER, library).labels
         assert server.asked == []
 
+    @pytest.mark.parametrize("kind", ["hybrid", "llm"])
+    def test_two_readings_are_for_the_user_and_never_for_the_model(self, serve: Serve, team: Team, kind: str) -> None:
+        server = serve(always(Says("[]")))
+        with pytest.raises(AnswerNeededError) as asked:
+            team.decide(kind, server, "segment PV in CT")
+        assert asked.value.choices == ("segment portal vein in CT", "segment pulmonary vein in CT")
+        assert server.asked == []
+
     def test_the_rest_costs_one_small_call_and_lands_on_exact_labels(
         self, serve: Serve, library: Library, team: Team
     ) -> None:
