@@ -28,6 +28,7 @@ from medsegagent.inference.prediction import Failure
 from medsegagent.inference.runner import predict
 from medsegagent.matching.selection import Selection
 from medsegagent.reporting.results import paragraph, write_results
+from medsegagent.reporting.run_folder import writing
 from medsegagent.reporting.statistics import structure_statistics
 
 
@@ -158,6 +159,10 @@ class ReporterAgent(TypedAgent):
 
     def answer(self, heard: Executed) -> Reported:
         """Write everything below the workspace's folder."""
+        with writing(self._workspace.folder):
+            return self._write(heard)
+
+    def _write(self, heard: Executed) -> Reported:
         workspace = self._workspace
         assert workspace.segmentation is not None  # Executed is said after fusion
         predictions = [workspace.predictions[item.model.id] for item in heard.plan.models]

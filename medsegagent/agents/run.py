@@ -34,7 +34,7 @@ from medsegagent.language import parse, with_modality
 from medsegagent.matching import explain
 from medsegagent.matching.selection import Selection
 from medsegagent.reporting.report import write_report
-from medsegagent.reporting.run_folder import RunFolder, write_json
+from medsegagent.reporting.run_folder import RunFolder, write_json, writing
 from medsegagent.vocabulary import load as load_vocabulary
 
 Listener = Callable[[str, Content], None]
@@ -132,14 +132,15 @@ def segment(
         if executed is None or not isinstance(last, Reported) or folder is None:
             raise RuntimeError(f"the conversation ended with {type(last).__name__}")
         workspace.add_seconds("total", time.perf_counter() - started)
-        transcript.write(folder / "transcript.jsonl")
         warnings = (*talk.warnings, *executed.warnings, *last.warnings)
         record = _record(executed, workspace, warnings) | talk.record(library)
         assert workspace.segmentation is not None  # the Executor has executed
         dropped = explain(executed.selection.request, workspace.library)
-        page = folder / "report.html"
-        write_report(page, record, workspace.segmentation, workspace.volumes[0], workspace.figures, dropped)
-        write_json(folder / "run.json", record)
+        with writing(folder):
+            transcript.write(folder / "transcript.jsonl")
+            page = folder / "report.html"
+            write_report(page, record, workspace.segmentation, workspace.volumes[0], workspace.figures, dropped)
+            write_json(folder / "run.json", record)
         files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     run_folder = Path(out) if out is not None else None
     return RunResult(

@@ -64,10 +64,17 @@ def show_question(question: Question) -> None:
 def show_plan(plan: Plan) -> None:
     """Show what would run and what would not."""
     rows = [
-        (item.rank, item.model.id, ", ".join(target.target for target in item.targets), f"{item.weight:g}", item.reason)
+        (
+            item.rank,
+            item.model.id,
+            ", ".join(target.target for target in item.targets),
+            f"{item.weight:g}",
+            item.reason,
+            item.memory,
+        )
         for item in plan.models
     ]
-    screen.table(("rank", "model", "targets", "weight", "why this rank"), rows)
+    screen.table(("rank", "model", "targets", "weight", "why this rank", "memory"), rows)
     if plan.skipped:
         skipped = [(item.card, item.model, item.reason) for item in plan.skipped]
         screen.table(("not run: card", "model", "because"), skipped)

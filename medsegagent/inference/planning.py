@@ -118,6 +118,10 @@ def refusal(todo: Plan, selection: Selection, library: Library) -> MedSegAgentEr
     if no_channels and not no_model:
         remedy = "Give each image by its channel's name: -i NAME=IMAGE, once per channel."
         return ImageError(f"the images given fill no matching card's channels: {channels}", remedy)
+    if not no_model and not no_channels:
+        unwanted = "; ".join(f"{item.model}: {item.reason}" for item in todo.skipped)
+        what = f"models are installed that match, but none may run ({unwanted})"
+        return NoModelError(what, "Loosen the option that rules them out.")
     cards = "; ".join(f"{card}: {reason}" for card, reason in no_model.items())
     what = f"{len(selection.cards)} card(s) match, but no usable model is installed ({cards})"
     if channels:

@@ -7,7 +7,8 @@ import math
 import os
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,6 +25,20 @@ from medsegagent.reporting.colours import colours_of
 _STAGING = ".medsegagent-partial-"
 RECORD = "run.json"
 """Written last; a folder without it holds no finished run."""
+
+
+@contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """A context in which results are written.
+
+    Raises:
+        OutputError: For whatever the operating system refuses: a full disk, a quota, a folder that went away.
+    """
+    try:
+        yield
+    except OSError as error:
+        what = f"the results cannot be written ({error.strerror or error})"
+        raise OutputError(what, "Free some space, or choose another place with -o.", str(folder.parent)) from error
 
 
 class RunFolder:
