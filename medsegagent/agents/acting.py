@@ -185,7 +185,7 @@ class ReporterAgent(TypedAgent):
 
 
 def _result(structure: Structure, voxel_ml: float) -> StructureResult:
-    voxels = int(structure.mask.sum())
+    voxels = structure.where.count
     dice = [value for value in structure.pairwise_dice.values() if value == value]  # NaN: both empty
     return StructureResult(
         id=structure.id,

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from medsegagent.evaluation.mask_cases import Evaluation
 from medsegagent.evaluation.masks import Pair, Score, pair_up
 from medsegagent.export.reading import read_segments
+from medsegagent.images.boxed import Boxed
 from medsegagent.images.geometry import same_grid
 from medsegagent.images.read import read_volume
 from medsegagent.images.volume import Grid, Volume
@@ -75,7 +76,7 @@ def write_picture(score: Score, pair: Pair, grid: Grid, path: Path, image: Volum
 
     display = display_of(grid)
     predicted, truth = display.turn(pair.prediction), display.turn(pair.reference)
-    box = region([predicted | truth], display.spacing, margin=30.0)
+    box = region([Boxed.of(predicted | truth)], display.spacing, margin=30.0)
     predicted, truth = predicted[box], truth[box]
     below = display.turn(image.array)[box] if image else None
     window = window_for(image, ()) if image else None

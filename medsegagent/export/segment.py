@@ -75,7 +75,7 @@ def segments_of(
         colours: By structure id.
         codings: By structure id; a structure that is absent is known by its name alone.
     """
-    ordered = sorted(segmentation.structures, key=lambda item: (item.layer, -np.count_nonzero(item.mask)))
+    ordered = sorted(segmentation.structures, key=lambda item: (item.layer, -item.where.count))
     items = [
         Segment(item.id, item.name, item.mask, item.value, colours[item.id], codings.get(item.id)) for item in ordered
     ]

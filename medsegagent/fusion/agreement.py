@@ -6,43 +6,44 @@ from itertools import combinations
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from medsegagent.fusion.segmentation import Ballot, Structure
 from medsegagent.fusion.sides import LEFT, RIGHT
+from medsegagent.images.boxed import Boxed, shared
 from medsegagent.inference.prediction import Prediction
 
 
-def dice(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:
+def dice(first: Boxed[np.bool_], second: Boxed[np.bool_]) -> float:
     """Return the Dice coefficient of two masks; NaN if both are empty."""
-    sizes = int(np.count_nonzero(first)) + int(np.count_nonzero(second))
-    return 2.0 * int(np.count_nonzero(first & second)) / sizes if sizes else float("nan")
+    sizes = first.count + second.count
+    return 2.0 * shared(first, second) / sizes if sizes else float("nan")
 
 
-def own_mask(prediction: Prediction, structure: Structure) -> NDArray[np.bool_]:
-    """Return what one model itself said of a structure, `(Z, Y, X)`: of a pair's half, its own half."""
-    return side_of(prediction, structure.target, structure.side, structure.agreement)
+def own_mask(prediction: Prediction, structure: Structure) -> Boxed[np.bool_]:
+    """Return what one model itself said of a structure: of a pair's half, its own half."""
+    return side_of(prediction, structure.target, structure.side, structure.support)
 
 
 def side_of(
-    prediction: Prediction, target: str, side: Literal["left", "right"] | None, agreement: NDArray[np.uint8]
-) -> NDArray[np.bool_]:
+    prediction: Prediction, target: str, side: Literal["left", "right"] | None, support: Boxed[np.uint8]
+) -> Boxed[np.bool_]:
     """Return a model's mask of a target, or of one side of it.
 
-    A model that tells no sides is cut where the fused result is: `agreement` is above 0 exactly on the voxels of this
+    A model that tells no sides is cut where the fused result is: `support` is above 0 exactly on the voxels of this
     side that any model voted for.
     """
     mask = prediction.masks[target]
     if side is None:
         return mask
-    here = agreement > 0
-    if (sides := prediction.sides.get(target)) is not None:
+    here = support.at(mask.box) > 0
+    if (told := prediction.sides.get(target)) is not None:
+        sides = told.at(mask.box)
         here = (sides == (LEFT if side == "left" else RIGHT)) | (here & (sides == 0))
-    return mask & here
+    return Boxed.within(mask.shape, mask.box, mask.inside & here)
 
 
 def count_ballots(
-    fused: NDArray[np.bool_], own: dict[str, NDArray[np.bool_]], voters: tuple[Prediction, ...]
+    fused: Boxed[np.bool_], own: dict[str, Boxed[np.bool_]], voters: tuple[Prediction, ...]
 ) -> tuple[tuple[Ballot, ...], dict[tuple[str, str], float]]:
     """Compare each voter's own mask (by model id) with the fused one, and with each other voter's."""
     ballots = tuple(
@@ -51,7 +52,7 @@ def count_ballots(
             card=voter.card,
             weight=voter.weight,
             rank=voter.rank,
-            voxels=int(np.count_nonzero(own[voter.model])),
+            voxels=own[voter.model].count,
             dice=dice(own[voter.model], fused),
         )
         for voter in voters

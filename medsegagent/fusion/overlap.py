@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medsegagent.fusion.box import Box, box_of
 from medsegagent.fusion.segmentation import Segmentation
+from medsegagent.images.boxed import Box, intersection, relative
 from medsegagent.inference.prediction import Prediction
 
 Contains = Callable[[str, str], bool]
@@ -21,8 +22,8 @@ Contains = Callable[[str, str], bool]
 class Draft:
     """A fused structure before overlaps are settled; `mask` is changed in place by `settle`.
 
-    `covers` are the concepts and the lesions asked for with them, `box` holds all that any voter says, `voters` are
-    best rank first.
+    `covers` are the concepts and the lesions asked for with them, `box` holds all that any voter says, `mask` and
+    `agreement` are of its shape, `voters` are best rank first.
     """
 
     id: str
@@ -76,42 +77,32 @@ def settle(drafts: Sequence[Draft], contains: Contains) -> None:
     Support is the share of yes-weight at the voxel; at equal support the structure wins that the best-ranked model
     there votes for, and if one model votes for both, the one asked for first.
     """
-    if len(drafts) < 2:
-        return
-    claims = np.zeros(drafts[0].mask.shape, dtype=np.min_scalar_type(len(drafts)))
-    for draft in drafts:
-        claims[draft.box] += draft.mask[draft.box]
-    crowded = np.nonzero(claims > 1)
-    if not crowded[0].size:
-        return
-    inside = [draft.mask[crowded] for draft in drafts]
-    for i, first in enumerate(drafts):
-        for j in range(i + 1, len(drafts)):
-            contested = np.flatnonzero(inside[i] & inside[j])
-            if contested.size and not may_overlap(first, drafts[j], contains):
-                voxels = tuple(axis[contested] for axis in crowded)
-                to_first = _first_wins(first, drafts[j], voxels)
-                inside[j][contested[to_first]] = False
-                inside[i][contested[~to_first]] = False
-    for draft, kept in zip(drafts, inside, strict=True):
-        draft.mask[crowded] = kept
+    for first, second in combinations(drafts, 2):
+        if (common := intersection(first.box, second.box)) is None or may_overlap(first, second, contains):
+            continue
+        ours, theirs = first.mask[relative(common, first.box)], second.mask[relative(common, second.box)]
+        if (contested := np.nonzero(ours & theirs))[0].size:
+            to_first = _first_wins(first, second, common, contested)
+            theirs[contested] = ~to_first
+            ours[contested] = to_first
 
 
-def _first_wins(first: Draft, second: Draft, voxels: tuple[NDArray[np.intp], ...]) -> NDArray[np.bool_]:
-    ours, theirs = first.agreement[voxels], second.agreement[voxels]
+def _first_wins(first: Draft, second: Draft, box: Box, voxels: tuple[NDArray[np.intp], ...]) -> NDArray[np.bool_]:
+    """Tell for each contested voxel, given by its place in `box`, whether the first structure keeps it."""
+    ours, theirs = (draft.agreement[relative(box, draft.box)][voxels] for draft in (first, second))
     order = sorted({(voter.rank, voter.model) for draft in (first, second) for voter in draft.voters})
-    our_best, their_best = (_best_voter(draft, voxels, order) for draft in (first, second))
+    our_best, their_best = (_best_voter(draft, box, voxels, order) for draft in (first, second))
     wins: NDArray[np.bool_] = (ours > theirs) | ((ours == theirs) & (our_best <= their_best))
     return wins
 
 
 def _best_voter(
-    draft: Draft, voxels: tuple[NDArray[np.intp], ...], order: list[tuple[int, str]]
+    draft: Draft, box: Box, voxels: tuple[NDArray[np.intp], ...], order: list[tuple[int, str]]
 ) -> NDArray[np.integer]:
     """Return per voxel the place in `order` of the best-ranked model that says yes there."""
     best = np.full(voxels[0].size, len(order))
     for voter in reversed(draft.voters):
-        best[voter.masks[draft.target][voxels]] = order.index((voter.rank, voter.model))
+        best[voter.masks[draft.target].at(box)[voxels]] = order.index((voter.rank, voter.model))
     return best
 
 
@@ -119,19 +110,18 @@ def label_map(segmentation: Segmentation) -> NDArray[np.unsignedinteger]:
     """Paint all structures into one map, `(Z, Y, X)`, containing before contained, larger before smaller."""
     top = max((structure.value for structure in segmentation.structures), default=0)
     painted = np.zeros(segmentation.grid.shape, dtype=np.uint8 if top < 256 else np.uint16)
-    for structure in sorted(segmentation.structures, key=lambda s: (s.layer, -np.count_nonzero(s.mask))):
-        painted[structure.mask] = structure.value
+    for structure in sorted(segmentation.structures, key=lambda s: (s.layer, -s.where.count)):
+        painted[structure.where.box][structure.where.inside] = structure.value
     return painted
 
 
 def overlapping(segmentation: Segmentation) -> frozenset[str]:
     """Return the ids of structures that share a voxel with another, so that the label map cannot hold them whole."""
-    boxes = {structure.id: box_of([structure.mask]) for structure in segmentation.structures}
     claims = np.zeros(segmentation.grid.shape, dtype=np.uint16)
     for structure in segmentation.structures:
-        claims[boxes[structure.id]] += structure.mask[boxes[structure.id]]
+        claims[structure.where.box] += structure.where.inside
     return frozenset(
         structure.id
         for structure in segmentation.structures
-        if bool((claims[boxes[structure.id]][structure.mask[boxes[structure.id]]] > 1).any())
+        if bool((claims[structure.where.box][structure.where.inside] > 1).any())
     )

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Grid
 
 
@@ -33,8 +34,8 @@ class Structure:
         name: For people.
         target: The `Target.id` it answers.
         concepts: Vocabulary ids.
-        mask: bool `(Z, Y, X)`.
-        agreement: uint8 `(Z, Y, X)`, percentage of yes-weight, 0 to 100.
+        where: The fused mask.
+        support: Percentage of yes-weight, 0 to 100.
         ballots: One per voting model, best rank first.
         pairwise_dice: (model, model) -> Dice between their own masks; NaN if both are empty.
         layer: Paint order in the multi-label map, 0 first: containing before contained.
@@ -46,13 +47,23 @@ class Structure:
     name: str
     target: str
     concepts: tuple[str, ...]
-    mask: NDArray[np.bool_]
-    agreement: NDArray[np.uint8]
+    where: Boxed[np.bool_]
+    support: Boxed[np.uint8]
     ballots: tuple[Ballot, ...]
     pairwise_dice: Mapping[tuple[str, str], float]
     layer: int
     value: int
     side: Literal["left", "right"] | None = None
+
+    @property
+    def mask(self) -> NDArray[np.bool_]:
+        """The fused mask, bool `(Z, Y, X)`; made anew at each call, as all of them together may not fit in memory."""
+        return self.where.dense()
+
+    @property
+    def agreement(self) -> NDArray[np.uint8]:
+        """The percentage of yes-weight, uint8 `(Z, Y, X)`; made anew at each call."""
+        return self.support.dense()
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsegagent.fusion.agreement import count_ballots, side_of
-from medsegagent.fusion.box import Box, box_of
 from medsegagent.fusion.overlap import Contains, Draft, layers, settle
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.fusion.sides import LEFT, RIGHT, assign_sides
 from medsegagent.fusion.tally import vote
+from medsegagent.images.boxed import Boxed, hull
 from medsegagent.images.volume import Grid
 from medsegagent.inference.prediction import Prediction
 from medsegagent.language.request import Side, Target
@@ -44,8 +44,8 @@ def fuse(
             others are made disjoint.
 
     Returns:
-        Structures in the targets' order (left before right), values from 1. Memory beyond the predictions: two bytes
-        per voxel and structure.
+        Structures in the targets' order (left before right), values from 1. Memory beyond the predictions: per
+        structure two bytes per voxel of the box that holds all votes for it.
     """
     ranked = sorted(predictions, key=lambda prediction: (prediction.rank, prediction.model))
     drafts: list[Draft] = []
@@ -59,7 +59,8 @@ def fuse(
     settle(drafts, vocabulary_contains)
     depth = layers(drafts, vocabulary_contains)
     structures = tuple(
-        _structure(draft, layer, value) for value, (draft, layer) in enumerate(zip(drafts, depth, strict=True), start=1)
+        _structure(draft, layer, value, grid)
+        for value, (draft, layer) in enumerate(zip(drafts, depth, strict=True), start=1)
     )
     return Segmentation(grid=grid, structures=structures, warnings=tuple(warnings))
 
@@ -69,9 +70,8 @@ def _vote_on(target: Target, voters: tuple[Prediction, ...], grid: Grid, warning
     for voter in voters:
         if voter.masks[target.id].shape != grid.shape:
             raise ValueError(f"{voter.model}: mask of {target.id} is {voter.masks[target.id].shape}, not {grid.shape}")
-    box = box_of(voter.masks[target.id] for voter in voters)
-    cut = [_cropped(voter, target.id, box) for voter in voters]
-    mask, agreement = vote([voter.masks[target.id] for voter in cut], [voter.weight for voter in cut])
+    box = hull(voter.masks[target.id].box for voter in voters)
+    mask, agreement = vote([voter.masks[target.id].at(box) for voter in voters], [voter.weight for voter in voters])
     draft = Draft(
         id=target.id,
         name=target.name,
@@ -85,39 +85,29 @@ def _vote_on(target: Target, voters: tuple[Prediction, ...], grid: Grid, warning
         agreement=agreement,
         voters=voters,
     )
-    yield from (_placed(part, grid) for part in _sides(draft, cut, grid, warnings))
+    yield from _sides(draft, grid, warnings)
 
 
-def _sides(draft: Draft, voters: Sequence[Prediction], grid: Grid, warnings: list[str]) -> Iterator[Draft]:
-    """Yield the draft as it is, or its halves if voters tell them apart; all within its box."""
-    sided = [voter for voter in voters if draft.target in voter.sides]
+def _sides(draft: Draft, grid: Grid, warnings: list[str]) -> Iterator[Draft]:
+    """Yield the draft as it is, or its halves if voters tell them apart."""
+    sided = [voter for voter in draft.voters if draft.target in voter.sides]
     if not sided:
         yield draft
         return
-    votes = [voter.sides[draft.target] for voter in sided]
-    assigned = assign_sides(draft.agreement > 0, votes, [voter.weight for voter in sided], grid.spacing)
+    told = [voter.sides[draft.target].at(draft.box) for voter in sided]
+    assigned = assign_sides(draft.agreement > 0, told, [voter.weight for voter in sided], grid.spacing)
     if assigned is None and draft.mask.any():
         warnings.append(f"{draft.name}: the models that tell left from right found nothing, so it is left unsplit.")
         yield draft
         return
     if assigned is None:
         assigned = np.zeros(draft.mask.shape, dtype=np.uint8)
-    warnings += _swapped(draft, sided, assigned)
+    swapped = [voter.model for voter, sides in zip(sided, told, strict=True) if _swaps(sides, assigned)]
+    warnings += [
+        f"{draft.name}: {model} calls left what the result calls right; one of them is mirrored." for model in swapped
+    ]
     yield _half(draft, "left", assigned == LEFT)
     yield _half(draft, "right", assigned == RIGHT)
-
-
-def _cropped(voter: Prediction, target: str, box: Box) -> Prediction:
-    """Return a view of one target's votes."""
-    sides = {target: voter.sides[target][box]} if target in voter.sides else {}
-    return replace(voter, masks={target: voter.masks[target][box]}, sides=sides)
-
-
-def _placed(draft: Draft, grid: Grid) -> Draft:
-    """Put a draft's arrays from its box onto the whole grid."""
-    mask, agreement = np.zeros(grid.shape, dtype=bool), np.zeros(grid.shape, dtype=np.uint8)
-    mask[draft.box], agreement[draft.box] = draft.mask, draft.agreement
-    return replace(draft, mask=mask, agreement=agreement)
 
 
 def _half(draft: Draft, side: Literal["left", "right"], here: NDArray[np.bool_]) -> Draft:
@@ -136,13 +126,10 @@ def _half(draft: Draft, side: Literal["left", "right"], here: NDArray[np.bool_])
     )
 
 
-def _swapped(draft: Draft, sided: Sequence[Prediction], assigned: NDArray[np.uint8]) -> Iterator[str]:
-    for voter in sided:
-        sides = voter.sides[draft.target]
-        spoken = (sides > 0) & (assigned > 0)
-        wrong = int(np.count_nonzero(spoken & (sides != assigned)))
-        if wrong > SWAPPED * int(np.count_nonzero(spoken)):
-            yield f"{draft.name}: {voter.model} calls left what the result calls right; one of them is mirrored."
+def _swaps(sides: NDArray[np.uint8], assigned: NDArray[np.uint8]) -> bool:
+    spoken = (sides > 0) & (assigned > 0)
+    wrong = int(np.count_nonzero(spoken & (sides != assigned)))
+    return wrong > SWAPPED * int(np.count_nonzero(spoken))
 
 
 def _unique(drafts: Iterator[Draft], taken: set[str]) -> Iterator[Draft]:
@@ -155,18 +142,19 @@ def _unique(drafts: Iterator[Draft], taken: set[str]) -> Iterator[Draft]:
         yield replace(draft, id=name)
 
 
-def _structure(draft: Draft, layer: int, value: int) -> Structure:
+def _structure(draft: Draft, layer: int, value: int, grid: Grid) -> Structure:
     side = draft.side if draft.split else None
-    cut = [_cropped(voter, draft.target, draft.box) for voter in draft.voters]
-    own = {voter.model: side_of(voter, draft.target, side, draft.agreement[draft.box]) for voter in cut}
-    ballots, pairwise = count_ballots(draft.mask[draft.box], own, draft.voters)
+    where = Boxed.within(grid.shape, draft.box, draft.mask)
+    support = Boxed.within(grid.shape, draft.box, draft.agreement)
+    own = {voter.model: side_of(voter, draft.target, side, support) for voter in draft.voters}
+    ballots, pairwise = count_ballots(where, own, draft.voters)
     return Structure(
         id=draft.id,
         name=draft.name,
         target=draft.target,
         concepts=draft.concepts,
-        mask=draft.mask,
-        agreement=draft.agreement,
+        where=where,
+        support=support,
         ballots=ballots,
         pairwise_dice=pairwise,
         layer=layer,

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+
+from medsegagent.images.boxed import Boxed
 
 
 @dataclass(frozen=True)
@@ -18,9 +19,9 @@ class Prediction:
         card: The card behind it.
         weight: Its vote.
         rank: 1 is the best; settles exact ties.
-        masks: Target id -> bool `(Z, Y, X)`. An empty mask is "not found by this model".
-        sides: For an unsided paired target that this model splits: target id -> uint8 `(Z, Y, X)`, 0 neither,
-            1 the patient's left, 2 the patient's right.
+        masks: Target id -> mask. An empty mask is "not found by this model".
+        sides: For an unsided paired target that this model splits: target id -> 0 neither, 1 the patient's left, 2 the
+            patient's right.
         seconds: Wall time.
         notes: What the user should know of how the model was run, e.g. where its logits were kept and why.
     """
@@ -29,8 +30,8 @@ class Prediction:
     card: str
     weight: float
     rank: int
-    masks: Mapping[str, NDArray[np.bool_]]
-    sides: Mapping[str, NDArray[np.uint8]]
+    masks: Mapping[str, Boxed[np.bool_]]
+    sides: Mapping[str, Boxed[np.uint8]]
     seconds: float
     notes: tuple[str, ...] = ()
 

@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import reduce
-
-import numpy as np
-from numpy.typing import NDArray
 
 from medsegagent.errors import MedSegAgentError
 from medsegagent.images.volume import Volume
 from medsegagent.inference.label_map import label
+from medsegagent.inference.masks import LabelledPart, mask_of, sides_of
 from medsegagent.inference.network import load_network
-from medsegagent.inference.plan import PartValues, Plan, PlannedModel
+from medsegagent.inference.plan import Plan, PlannedModel
 from medsegagent.inference.prediction import Failure, Prediction
 from medsegagent.inference.prepare import Ahead, Job
 from medsegagent.inference.warm import WarmNetworks
 
 Progress = Callable[[str, int, int], None]
 """Told model id, tiles done, tiles in all."""
-
-LabelMaps = Mapping[int, NDArray[np.unsignedinteger]]
-"""Part index -> that network's label map."""
 
 
 def predict(
@@ -63,7 +57,7 @@ def _predict_one(
 ) -> Prediction:
     started = time.perf_counter()
     model = planned.model
-    maps: dict[int, NDArray[np.unsignedinteger]] = {}
+    maps: dict[int, LabelledPart] = {}
     notes: list[str] = []
     for count, (index, job) in enumerate(jobs.items()):
 
@@ -81,31 +75,13 @@ def _predict_one(
             wanted={value for use in planned.uses if use.part == index for value in use.values},
             tick=tick,
         )
-        maps[index] = labelled.labels
+        maps[index] = LabelledPart(labelled.labels)
         notes += labelled.notes
-    masks = {target.target: _mask(maps, target.whole) for target in planned.targets}
+    masks = {target.target: mask_of(maps, target.whole) for target in planned.targets}
     sides = {
-        target.target: _sides(_mask(maps, target.left), _mask(maps, target.right))
+        target.target: sides_of(mask_of(maps, target.left), mask_of(maps, target.right))
         for target in planned.targets
         if target.left and target.right
     }
     seconds = time.perf_counter() - started
     return Prediction(model.id, model.card, planned.weight, planned.rank, masks, sides, seconds, tuple(notes))
-
-
-def _mask(maps: LabelMaps, uses: Sequence[PartValues]) -> NDArray[np.bool_]:
-    """The union over the parts of the voxels that hold one of the values."""
-    return reduce(np.logical_or, [_holds(maps[use.part], use.values) for use in uses])
-
-
-def _holds(labels: NDArray[np.unsignedinteger], values: Sequence[int]) -> NDArray[np.bool_]:
-    largest = np.iinfo(labels.dtype).max
-    wanted = np.zeros(largest + 1, dtype=np.bool_)
-    wanted[[value for value in values if value <= largest]] = True
-    return np.ascontiguousarray(wanted[labels])
-
-
-def _sides(left: NDArray[np.bool_], right: NDArray[np.bool_]) -> NDArray[np.uint8]:
-    sides = left.astype(np.uint8)
-    sides[right] = 2
-    return sides

@@ -10,9 +10,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsegagent.fusion.segmentation import Segmentation
+from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Volume
 from medsegagent.reporting.colours import colours_of, hex_of
-from medsegagent.reporting.view import MARKS, Plane, Window, display_of, pixel_size, region, section, window_for
+from medsegagent.reporting.view import (
+    MARKS,
+    Plane,
+    Window,
+    boxed_section,
+    display_of,
+    pixel_size,
+    region,
+    section,
+    window_for,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,14 +35,14 @@ AGREEMENT_MAP = "cividis"
 
 @dataclass(frozen=True)
 class Scene:
-    """What panels show: arrays turned to the patient (see `Display.turn`), mm per voxel along their axes.
+    """What panels show: volumes turned to the patient (see `Display.turn`), mm per voxel along their axes.
 
     `masks`, `agreement` and `colours` are by structure id.
     """
 
     image: NDArray[np.float32]
-    masks: Mapping[str, NDArray[np.bool_]]
-    agreement: Mapping[str, NDArray[np.uint8]]
+    masks: Mapping[str, Boxed[np.bool_]]
+    agreement: Mapping[str, Boxed[np.uint8]]
     colours: Mapping[str, str]
     spacing: tuple[float, float, float]
     window: Window
@@ -50,19 +61,19 @@ class Scene:
         return replace(
             self,
             image=self.image[box],
-            masks={name: mask[box] for name, mask in self.masks.items()},
-            agreement={name: share[box] for name, share in self.agreement.items()},
+            masks={name: mask.cropped(box) for name, mask in self.masks.items()},
+            agreement={name: share.cropped(box) for name, share in self.agreement.items()},
         )
 
 
 def scene_of(segmentation: Segmentation, volume: Volume) -> Scene:
     """Turn a volume and its structures to the patient and choose window and colours; nothing is copied."""
     display = display_of(volume.grid)
-    found = [concept for item in segmentation.structures if item.mask.any() for concept in item.concepts]
+    found = [concept for item in segmentation.structures if item.where.any() for concept in item.concepts]
     return Scene(
         image=display.turn(volume.array),
-        masks={item.id: display.turn(item.mask) for item in segmentation.structures},
-        agreement={item.id: display.turn(item.agreement) for item in segmentation.structures},
+        masks={item.id: display.turn_boxed(item.where) for item in segmentation.structures},
+        agreement={item.id: display.turn_boxed(item.support) for item in segmentation.structures},
         colours={
             name: hex_of(colour) for name, colour in colours_of([item.id for item in segmentation.structures]).items()
         },
@@ -76,14 +87,14 @@ def draw_panel(axes: Axes, scene: Scene, plane: Plane, index: int, focus: Collec
     _draw_image(axes, scene, plane, index)
     for name, mask in scene.masks.items():
         hint = focus is not None and name not in focus
-        _outline(axes, scene, plane, section(mask, plane, index), scene.colours[name], hint=hint)
+        _outline(axes, scene, plane, boxed_section(mask, plane, index), scene.colours[name], hint=hint)
     _mark(axes, plane)
 
 
 def draw_agreement(axes: Axes, scene: Scene, plane: Plane, index: int, name: str) -> None:
     """Fill `axes` with a slice and, over it, the percentage of votes for one structure, outlined where it is in."""
     _draw_image(axes, scene, plane, index)
-    share = section(scene.agreement[name], plane, index)
+    share = boxed_section(scene.agreement[name], plane, index)
     height, width = scene.extent(plane)
     axes.imshow(
         np.ma.masked_equal(share, 0),
@@ -95,7 +106,7 @@ def draw_agreement(axes: Axes, scene: Scene, plane: Plane, index: int, name: str
         interpolation="nearest",
         aspect="auto",
     )
-    _outline(axes, scene, plane, section(scene.masks[name], plane, index), INK, hint=True)
+    _outline(axes, scene, plane, boxed_section(scene.masks[name], plane, index), INK, hint=True)
     _mark(axes, plane)
 
 

@@ -54,7 +54,7 @@ def of_structure(scene: Scene, name: str, known_as: str, voters: int) -> list[Pi
         for plane in PLANES
     ]
     if voters > 1:
-        share = near.agreement[name]
+        share = near.agreement[name].dense()
         disputed = np.count_nonzero((share > 0) & (share < 100), axis=(1, 2))
         index = int(disputed.argmax()) if disputed.any() else row["axial"]
         draw = partial(draw_agreement, scene=near, plane="axial", index=index, name=name)

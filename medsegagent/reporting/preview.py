@@ -8,8 +8,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.images.volume import Volume
 from medsegagent.reporting.panel import GROUND, INK, MUTED, draw_bar, draw_panel, scene_of
@@ -94,7 +92,7 @@ def _entries(segmentation: Segmentation) -> list[tuple[str, str, bool]]:
     """Return id, text and whether it was found, for the legend."""
     entries = []
     for item in segmentation.structures:
-        volume_ml = int(np.count_nonzero(item.mask)) * segmentation.grid.voxel_ml
+        volume_ml = item.where.count * segmentation.grid.voxel_ml
         amount = f"{volume_ml:,.0f} mL" if volume_ml >= 10 else f"{volume_ml:.2g} mL"
         entries.append((item.id, f"{item.name}, {amount}" if volume_ml else f"{item.name}: not found", volume_ml > 0))
     if len(entries) > _MOST_NAMES:

@@ -116,7 +116,7 @@ def _gallery(pictures: Iterable[Picture]) -> Raw:
 
 def _overview(scene: Scene, segmentation: Segmentation) -> Raw:
     legend = (
-        tag("span", _swatch(scene.colours[item.id]), item.name) for item in segmentation.structures if item.mask.any()
+        tag("span", _swatch(scene.colours[item.id]), item.name) for item in segmentation.structures if item.where.any()
     )
     note = f"Window: {scene.window.text}. Radiological view: the patient's right (R) is on the left of the picture."
     return join(
@@ -179,7 +179,7 @@ def _dice(value: float | None) -> Cell:
 
 def _structures(segmentation: Segmentation, scene: Scene, statistics: Mapping[str, StructureStatistics]) -> Raw:
     """Return a part for each structure that was found: pictures, and what each model says of it."""
-    found = [item for item in segmentation.structures if item.mask.any()]
+    found = [item for item in segmentation.structures if item.where.any()]
     parts: list[Cell] = [tag("h2", "Structure by structure")]
     if any(len(item.ballots) > 1 for item in found):
         key = tag("i", style=f"background:linear-gradient(to right, {agreement_scale()})")

@@ -50,18 +50,18 @@ def write_results(
             own = folder / "predictions" / prediction.model.replace("/", "__").replace(":", "-")
             own.mkdir(parents=True)
             for target, mask in prediction.masks.items():
-                write_mask(mask, segmentation.grid, own / f"{target}.nii.gz")
+                write_mask(mask.dense(), segmentation.grid, own / f"{target}.nii.gz")
 
 
 def paragraph(segmentation: Segmentation, warnings: Sequence[str]) -> str:
     """Say in plain words what was found, by how many models, and how far they agree."""
-    found = [structure for structure in segmentation.structures if structure.mask.any()]
+    found = [structure for structure in segmentation.structures if structure.where.any()]
     voxel_ml = segmentation.grid.voxel_ml
     sentences = []
     if found:
-        volumes = ", ".join(f"{item.name} {item.mask.sum() * voxel_ml:.1f} mL" for item in found)
+        volumes = ", ".join(f"{item.name} {item.where.count * voxel_ml:.1f} mL" for item in found)
         sentences.append(f"Found: {volumes}.")
-    if missing := [structure.name for structure in segmentation.structures if not structure.mask.any()]:
+    if missing := [structure.name for structure in segmentation.structures if not structure.where.any()]:
         sentences.append(f"Not found by the models that ran: {', '.join(missing)}.")
     if alone := [structure.name for structure in found if len(structure.ballots) == 1]:
         sentences.append(f"Only one model gave {', '.join(alone)}, so nothing checks it.")

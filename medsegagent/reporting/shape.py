@@ -11,7 +11,7 @@ from scipy.ndimage import label
 from scipy.spatial import ConvexHull, SphericalVoronoi
 from scipy.spatial.distance import pdist
 
-from medsegagent.fusion.box import box_of
+from medsegagent.images.boxed import Boxed
 from medsegagent.images.geometry import patient_axes
 from medsegagent.images.volume import Grid
 
@@ -36,18 +36,17 @@ class Shape(BaseModel):
     largest_share: float
 
 
-def measure_shape(mask: NDArray[np.bool_], grid: Grid) -> Shape | None:
-    """Measure a mask `(Z, Y, X)`; None if it is empty.
+def measure_shape(mask: Boxed[np.bool_], grid: Grid) -> Shape | None:
+    """Measure a mask; None if it is empty.
 
     The box holds whole voxels, along the patient's axes whatever the grid's. Diameters run between the middles of
     voxel faces, so that a row of three 2 mm voxels is 6 mm long; the axial one lies in one slice of the index axis
     nearest to the patient's long axis. The surface is Crofton's, see `surface_area`.
     """
-    box = box_of([mask])
-    inside = mask[box]
-    if not inside.any():
+    if not mask.any():
         return None
-    start = np.array([part.start for part in box])[::-1]
+    inside = mask.inside
+    start = np.array([part.start for part in mask.box])[::-1]
     rows = _row_ends(inside)
     ends = _face_middles(rows) + start
     voxels = np.argwhere(inside)[:, ::-1] + start

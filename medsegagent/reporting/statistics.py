@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from medsegagent.fusion.agreement import own_mask
 from medsegagent.fusion.segmentation import Segmentation, Structure
+from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Volume
 from medsegagent.inference.prediction import Prediction
 from medsegagent.reporting.shape import Shape, measure_shape
@@ -71,8 +72,8 @@ def structure_statistics(
         structure.id: StructureStatistics(
             name=structure.name,
             target=structure.target,
-            fused=measure(structure.mask, volumes),
-            shape=measure_shape(structure.mask, segmentation.grid),
+            fused=measure(structure.where, volumes),
+            shape=measure_shape(structure.where, segmentation.grid),
             models={
                 prediction.model: measure(own_mask(prediction, structure), volumes)
                 for prediction in predictions
@@ -85,17 +86,16 @@ def structure_statistics(
     }
 
 
-def measure(mask: NDArray[np.bool_], volumes: Sequence[Volume]) -> MaskStatistics:
-    """Measure one mask `(Z, Y, X)` on the volumes' grid."""
-    inside = np.flatnonzero(mask)
-    voxels = int(inside.size)
-    faces = (mask[0], mask[-1], mask[:, 0], mask[:, -1], mask[:, :, 0], mask[:, :, -1])
+def measure(mask: Boxed[np.bool_], volumes: Sequence[Volume]) -> MaskStatistics:
+    """Measure one mask on the volumes' grid."""
+    voxels = mask.count
+    faces = zip(mask.box, mask.shape, strict=True)
     return MaskStatistics(
         voxels=voxels,
         volume_ml=voxels * volumes[0].grid.voxel_ml,
-        touches_border=any(bool(face.any()) for face in faces),
+        touches_border=mask.any() and any(part.start == 0 or part.stop == size for part, size in faces),
         intensity={
-            volume.channel or volume.path.name: _intensity(volume.array.reshape(-1)[inside], unit_of(volume))
+            volume.channel or volume.path.name: _intensity(volume.array[mask.box][mask.inside], unit_of(volume))
             for volume in volumes
             if voxels
         },
@@ -134,9 +134,9 @@ def _times_other_side(structure: Structure, segmentation: Segmentation) -> float
         for other in segmentation.structures
         if other.target == structure.target and {other.side, structure.side} == {"left", "right"}
     ]
-    if not others or not (voxels := int(np.count_nonzero(others[0].mask))):
+    if not others or not (voxels := others[0].where.count):
         return None
-    return int(np.count_nonzero(structure.mask)) / voxels
+    return structure.where.count / voxels
 
 
 def write_csv(path: Path, statistics: Mapping[str, StructureStatistics]) -> None:

@@ -9,6 +9,7 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from medsegagent.images.boxed import NOWHERE, Box, Boxed, hull
 from medsegagent.images.geometry import patient_axes
 from medsegagent.images.volume import Grid, Volume
 
@@ -18,8 +19,6 @@ PLANES: tuple[Plane, ...] = ("axial", "coronal", "sagittal")
 
 SUV_SHOWN = 10.0
 """Black in a PET picture; the bladder would hide all else if it set the scale."""
-
-Box = tuple[slice, slice, slice]
 
 _AXIS: dict[Plane, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
 MARKS: dict[Plane, tuple[str, str, str, str]] = {
@@ -46,6 +45,15 @@ class Display:
         turned: NDArray[Kind] = np.transpose(array, self.order)[*steps]
         return turned
 
+    def turn_boxed(self, volume: Boxed[Kind]) -> Boxed[Kind]:
+        """Turn a volume of which only a box is kept."""
+        shape, box = [volume.shape[axis] for axis in self.order], [volume.box[axis] for axis in self.order]
+        z, y, x = (
+            slice(size - part.stop, size - part.start) if flip and part.stop else part
+            for size, part, flip in zip(shape, box, self.flips, strict=True)
+        )
+        return Boxed((shape[0], shape[1], shape[2]), (z, y, x), self.turn(volume.inside))
+
 
 def display_of(grid: Grid) -> Display:
     """Find the turn that brings a grid's axes nearest to the patient's; oblique grids keep their obliqueness."""
@@ -65,13 +73,20 @@ def section(array: NDArray[Kind], plane: Plane, index: int) -> NDArray[Kind]:
     return cut if plane == "axial" else cut[::-1]
 
 
+def boxed_section(volume: Boxed[Kind], plane: Plane, index: int) -> NDArray[Kind]:
+    """Cut one slice out of a turned volume, as `section`."""
+    box = [slice(0, size) for size in volume.shape]
+    box[_AXIS[plane]] = slice(index, index + 1)
+    return section(volume.at((box[0], box[1], box[2])), plane, 0)
+
+
 def pixel_size(spacing: tuple[float, float, float], plane: Plane) -> tuple[float, float]:
     """Return mm per row and per column of a section."""
     rows, columns = (mm for axis, mm in enumerate(spacing) if axis != _AXIS[plane])
     return rows, columns
 
 
-def choose_planes(masks: Mapping[str, NDArray[np.bool_]], most: int = 3) -> list[dict[Plane, int]]:
+def choose_planes(masks: Mapping[str, Boxed[np.bool_]], most: int = 3) -> list[dict[Plane, int]]:
     """Choose up to `most` rows of one axial, one coronal and one sagittal slice each, so that every structure is seen.
 
     Each slice shows as much as it can, counted in shares of each structure's own largest section so that small
@@ -99,27 +114,27 @@ def choose_planes(masks: Mapping[str, NDArray[np.bool_]], most: int = 3) -> list
     return rows
 
 
-def region(masks: Sequence[NDArray[np.bool_]], spacing: tuple[float, float, float], margin: float = 80.0) -> Box:
+def region(masks: Sequence[Boxed[np.bool_]], spacing: tuple[float, float, float], margin: float = 80.0) -> Box:
     """Return the box of all masks with a margin in mm, so that small targets are not lost in a long scan.
 
     All of the volume if every mask is empty.
     """
-    shape = masks[0].shape
-    box = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        held = np.flatnonzero(np.any([mask.any(axis=others) for mask in masks], axis=0))
-        if not held.size:
-            return (slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2]))
-        extra = round(margin / spacing[axis])
-        box.append(slice(max(0, int(held[0]) - extra), min(shape[axis], int(held[-1]) + extra + 1)))
-    return box[0], box[1], box[2]
+    shape, held = masks[0].shape, hull(mask.box for mask in masks)
+    if held == NOWHERE:
+        return slice(0, shape[0]), slice(0, shape[1]), slice(0, shape[2])
+    extra = [round(margin / mm) for mm in spacing]
+    z, y, x = (
+        slice(max(0, part.start - more), min(size, part.stop + more))
+        for part, more, size in zip(held, extra, shape, strict=True)
+    )
+    return z, y, x
 
 
-def _areas(mask: NDArray[np.bool_], plane: Plane) -> NDArray[np.float64]:
+def _areas(mask: Boxed[np.bool_], plane: Plane) -> NDArray[np.float64]:
     """Return the area of each section as a share of the largest."""
-    others = tuple(axis for axis in range(3) if axis != _AXIS[plane])
-    area = mask.sum(axis=others, dtype=np.int64).astype(np.float64)
+    axis = _AXIS[plane]
+    area = np.zeros(mask.shape[axis], dtype=np.float64)
+    area[mask.box[axis]] = mask.inside.sum(axis=tuple({0, 1, 2} - {axis}), dtype=np.int64)
     share: NDArray[np.float64] = area / max(1.0, float(area.max()))
     return share
 

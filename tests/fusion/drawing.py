@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.fusion.vote import fuse
+from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Grid
 from medsegagent.inference.prediction import Prediction
 from medsegagent.language.request import Target
@@ -36,8 +37,8 @@ def voter(rank: int, weight: float = 1.0, **votes: str) -> Prediction:
         card=f"card{rank}",
         weight=weight,
         rank=rank,
-        masks={target: drawn(text) > 0 for target, text in votes.items()},
-        sides={target: drawn(text) for target, text in votes.items() if "L" in text or "R" in text},
+        masks={target: Boxed.of(drawn(text) > 0) for target, text in votes.items()},
+        sides={target: Boxed.of(drawn(text)) for target, text in votes.items() if "L" in text or "R" in text},
         seconds=0.0,
     )
 
@@ -52,7 +53,7 @@ def fused(*voters: Prediction, targets: tuple[Target, ...] = ()) -> Segmentation
     first = next(iter(voters[0].masks.values()))
     names = dict.fromkeys(name for item in voters for name in item.masks)
     wanted = targets or tuple(target(name) for name in names)
-    return fuse(voters, wanted, line_grid(first.size), contains)
+    return fuse(voters, wanted, line_grid(first.shape[2]), contains)
 
 
 def picture(*voters: Prediction, targets: tuple[Target, ...] = ()) -> dict[str, str]:

@@ -9,6 +9,7 @@ from drawing import drawn, fused, picture, target, voter
 
 from medsegagent.fusion.agreement import own_mask
 from medsegagent.fusion.sides import assign_sides
+from medsegagent.images.boxed import Boxed
 from medsegagent.language.request import Side
 
 
@@ -94,7 +95,7 @@ class TestPair:
         assert picture(*ballots[:2]) == {"kidney_left": "XX.", "kidney_right": "..X"}
 
     def test_is_left_whole_with_a_warning_if_the_sided_models_found_nothing(self) -> None:
-        sided = replace(voter(1, kidney="..."), sides={"kidney": drawn("...")})
+        sided = replace(voter(1, kidney="..."), sides={"kidney": Boxed.of(drawn("..."))})
         result = fused(sided, voter(2, kidney="X.X"), voter(3, kidney="X.X"))
         assert [item.id for item in result.structures] == ["kidney"]
         assert "left unsplit" in result.warnings[0]
@@ -108,7 +109,7 @@ class TestPair:
         right = fused(*ballots).structures[1]
         assert right.name == "right kidney"
         assert right.ballots[1].voxels == 1
-        assert own_mask(ballots[1], right).ravel().tolist() == [False] * 4 + [True, False]
+        assert own_mask(ballots[1], right).dense().ravel().tolist() == [False] * 4 + [True, False]
 
     def test_asked_for_beside_one_of_its_sides_gets_ids_of_its_own(self) -> None:
         wanted = target("kidney_left", "kidney"), target("kidney")

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from medsegagent.fusion.overlap import label_map, overlapping
 from medsegagent.fusion.vote import fuse
+from medsegagent.images.boxed import Boxed
 from medsegagent.inference.prediction import Prediction
 
 WIDTH = 9
@@ -35,8 +36,8 @@ def votes(draw: st.DrawFn, rank: int) -> Prediction:
         card="card",
         weight=draw(st.sampled_from([1, 2, 3, 0.1, 0.2, 0.3])),
         rank=draw(st.sampled_from([rank, 1])),
-        masks={name: row > 0 for name, row in drawings.items()},
-        sides={"kidney": drawings["kidney"]} if sided else {},
+        masks={name: Boxed.of(row > 0) for name, row in drawings.items()},
+        sides={"kidney": Boxed.of(drawings["kidney"])} if sided else {},
         seconds=0.0,
     )
 
@@ -78,7 +79,7 @@ def test_excluded_structures_share_no_voxel_and_every_voxel_has_half_the_votes(p
 @settings(deadline=None)
 @given(row=rows, count=st.integers(1, 4))
 def test_unanimous_models_get_their_own_mask(row: NDArray[np.uint8], count: int) -> None:
-    panel = [Prediction(f"m{rank}", "card", 1.0, rank, {"liver": row > 0}, {}, 0.0) for rank in range(count)]
+    panel = [Prediction(f"m{rank}", "card", 1.0, rank, {"liver": Boxed.of(row > 0)}, {}, 0.0) for rank in range(count)]
     liver = fuse(panel, WANTED[:1], GRID, contains).structures[0]
     assert np.array_equal(liver.mask, row > 0)
     assert set(np.unique(liver.agreement).tolist()) <= {0, 100}

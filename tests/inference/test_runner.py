@@ -44,7 +44,7 @@ def test_masks_and_sides_are_the_label_maps_values_united_over_the_parts(tmp_pat
     one, two = label_map(first), label_map(second)
     assert np.array_equal(prediction.masks["thing"], np.isin(one, (1, 3)) | (two == 2))
     assert np.array_equal(prediction.sides["thing"], np.where(one == 1, 1, np.where(one == 3, 2, 0)))
-    assert prediction.masks["thing"].dtype == np.bool_
+    assert prediction.masks["thing"].inside.dtype == np.bool_
     assert (prediction.weight, prediction.rank) == (2.0, 1)
     done, total = [news[1] for news in seen], {news[2] for news in seen}
     assert done == list(range(1, len(seen) + 1))

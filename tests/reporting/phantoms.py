@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.fusion.vote import fuse
+from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Grid, ModalityEvidence, Volume
 from medsegagent.inference.prediction import Prediction
 from medsegagent.language.request import Target
@@ -37,10 +38,11 @@ def predictions() -> list[Prediction]:
     """The second model says less of the liver and nothing of the tumour, and does not tell the sides."""
     sides = LEFT.astype(np.uint8) + 2 * RIGHT.astype(np.uint8)
     kidneys = LEFT | RIGHT
-    first = {"liver": LIVER, "tumor.liver": TUMOR, "kidney": kidneys}
-    second = {"liver": LIVER & box((2, 8), (2, 8), (2, 7)), "kidney": kidneys & box((0, 3), (0, 16), (0, 20))}
+    first = {"liver": Boxed.of(LIVER), "tumor.liver": Boxed.of(TUMOR), "kidney": Boxed.of(kidneys)}
+    less = LIVER & box((2, 8), (2, 8), (2, 7)), kidneys & box((0, 3), (0, 16), (0, 20))
+    second = {"liver": Boxed.of(less[0]), "kidney": Boxed.of(less[1])}
     return [
-        Prediction("org/first", "A", 1.0, 1, first, {"kidney": sides}, 1.0),
+        Prediction("org/first", "A", 1.0, 1, first, {"kidney": Boxed.of(sides)}, 1.0),
         Prediction("org/second", "B", 1.0, 2, second, {}, 1.0),
     ]
 

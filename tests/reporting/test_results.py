@@ -7,6 +7,7 @@ from pathlib import Path
 from phantoms import GRID, predictions, segmentation, volume
 
 from medsegagent.fusion.segmentation import Segmentation
+from medsegagent.images.boxed import Boxed
 from medsegagent.reporting.results import paragraph, write_results
 from medsegagent.reporting.statistics import structure_statistics
 
@@ -39,7 +40,7 @@ def test_the_paragraph_says_what_was_found_who_disagrees_and_what_nothing_checks
 
 
 def test_the_paragraph_does_not_say_found_of_what_was_not() -> None:
-    empty = tuple(replace(item, mask=item.mask & False) for item in segmentation().structures)
+    empty = tuple(replace(item, where=Boxed.of(item.mask & False)) for item in segmentation().structures)
     words = paragraph(Segmentation(GRID, empty), [])
     assert "Found" not in words
     assert "Not found by the models that ran: liver" in words

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Grid
 from medsegagent.reporting.shape import measure_shape, surface_area
 
@@ -25,7 +26,7 @@ def ball(spacing: tuple[float, float, float], radius: float = 30.0) -> np.ndarra
 
 
 def test_a_box_lies_where_its_voxels_lie() -> None:
-    shape = measure_shape(box(slice(5, 7), slice(10, 13), slice(20, 24)), GRID)
+    shape = measure_shape(Boxed.of(box(slice(5, 7), slice(10, 13), slice(20, 24))), GRID)
     assert shape is not None
     assert shape.centroid_mm == pytest.approx((-10 + 21.5, 20 + 22, 100 + 16.5))
     assert shape.box_min_mm == pytest.approx((-10 + 19.5, 20 + 19, 100 + 13.5))
@@ -33,8 +34,8 @@ def test_a_box_lies_where_its_voxels_lie() -> None:
 
 
 def test_a_row_of_voxels_is_as_long_as_the_voxels_together() -> None:
-    along_x = measure_shape(box(slice(5, 6), slice(9, 10), slice(3, 8)), GRID)
-    along_z = measure_shape(box(slice(5, 9), slice(9, 10), slice(3, 4)), GRID)
+    along_x = measure_shape(Boxed.of(box(slice(5, 6), slice(9, 10), slice(3, 8))), GRID)
+    along_z = measure_shape(Boxed.of(box(slice(5, 9), slice(9, 10), slice(3, 4))), GRID)
     assert along_x is not None
     assert along_z is not None
     assert along_x.largest_axial_diameter_mm == along_x.largest_diameter_mm == 5
@@ -44,7 +45,7 @@ def test_a_row_of_voxels_is_as_long_as_the_voxels_together() -> None:
 
 def test_the_axial_diameter_follows_the_patient_not_the_file() -> None:
     sagittal = replace(GRID, direction=(0.0, 0, 1.0, 1.0, 0, 0, 0, -1.0, 0))  # z runs to the left, y to the feet
-    shape = measure_shape(box(slice(5, 9), slice(9, 11), slice(3, 4)), sagittal)
+    shape = measure_shape(Boxed.of(box(slice(5, 9), slice(9, 11), slice(3, 4))), sagittal)
     assert shape is not None
     assert shape.largest_axial_diameter_mm == 12
 
@@ -53,7 +54,7 @@ def test_the_axial_diameter_follows_the_patient_not_the_file() -> None:
 def test_a_ball_has_the_surface_and_the_diameter_of_a_ball(spacing: tuple[float, float, float]) -> None:
     mask = ball(spacing)
     assert surface_area(mask, spacing) == pytest.approx(4 * np.pi * 900, rel=0.04)
-    shape = measure_shape(mask, replace(GRID, size=mask.shape[::-1], spacing=spacing))
+    shape = measure_shape(Boxed.of(mask), replace(GRID, size=mask.shape[::-1], spacing=spacing))
     assert shape is not None
     assert shape.largest_diameter_mm == pytest.approx(60, abs=max(spacing))
     assert shape.largest_axial_diameter_mm == pytest.approx(60, abs=max(spacing))
@@ -63,8 +64,8 @@ def test_turning_the_patient_changes_no_size() -> None:
     mask = ball((1.0, 2.0, 3.0), 15)
     grid = replace(GRID, size=mask.shape[::-1])
     turn = Rotation.from_euler("xyz", (10, 20, 30), degrees=True).as_matrix()
-    straight = measure_shape(mask, grid)
-    oblique = measure_shape(mask, replace(grid, direction=tuple(turn.ravel().tolist())))
+    straight = measure_shape(Boxed.of(mask), grid)
+    oblique = measure_shape(Boxed.of(mask), replace(grid, direction=tuple(turn.ravel().tolist())))
     assert straight is not None
     assert oblique is not None
     assert oblique.largest_diameter_mm == pytest.approx(straight.largest_diameter_mm)
@@ -74,11 +75,11 @@ def test_turning_the_patient_changes_no_size() -> None:
 def test_components_touching_by_a_corner_are_one() -> None:
     mask = box(slice(2, 3), slice(2, 3), slice(2, 3)) | box(slice(3, 4), slice(3, 4), slice(3, 6))
     mask |= box(slice(20, 21), slice(20, 21), slice(20, 21))
-    shape = measure_shape(mask, GRID)
+    shape = measure_shape(Boxed.of(mask), GRID)
     assert shape is not None
     assert shape.components == 2
     assert shape.largest_share == 0.8
 
 
 def test_an_empty_mask_has_no_shape() -> None:
-    assert measure_shape(np.zeros(GRID.shape, dtype=bool), GRID) is None
+    assert measure_shape(Boxed.of(np.zeros(GRID.shape, dtype=bool)), GRID) is None

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from phantoms import LIVER, predictions, segmentation, volume
 
+from medsegagent.images.boxed import Boxed
 from medsegagent.reporting.statistics import measure, structure_statistics, write_csv
 
 
@@ -54,12 +55,12 @@ def test_agreement_is_the_mean_pairwise_dice_and_unknown_for_a_single_voter() ->
 def test_an_empty_mask_has_no_intensity() -> None:
     empty = np.zeros(LIVER.shape, dtype=bool)
 
-    figures = measure(empty, [volume()])
+    figures = measure(Boxed.of(empty), [volume()])
     assert (figures.voxels, figures.volume_ml, figures.intensity) == (0, 0, {})
 
 
 def test_the_unit_of_the_tags_goes_before_the_guess() -> None:
-    figures = measure(LIVER, [replace(volume(), unit="SUVbw")])
+    figures = measure(Boxed.of(LIVER), [replace(volume(), unit="SUVbw")])
     assert figures.intensity["scan.nii.gz"].unit == "SUVbw"
 
 
