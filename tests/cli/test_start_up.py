@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from medsegagent.phantom import CARDS, MODELS
+
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("torch", "nnunetv2", "autogen_agentchat", "autogen_core", "openai", "matplotlib")
 
@@ -22,6 +24,17 @@ def test_light_commands_import_neither_torch_nor_autogen(arguments: list[str]) -
     )
     out = subprocess.check_output([sys.executable, "-c", probe], text=True, cwd=ROOT)
     assert out.strip().endswith("heavy: [] 0")
+
+
+def test_a_run_that_asks_no_language_model_does_not_import_its_client(ct_file: Path, tmp_path: Path) -> None:
+    arguments = ["segment", "liver", "-i", str(ct_file), "--dry-run", "--mind", "rules", "--library", str(CARDS)]
+    arguments += ["--models-dir", str(MODELS)]
+    probe = (
+        "import sys; from medsegagent.cli.app import run_app; "
+        f"code = run_app({arguments!r}); print('heavy:', sorted({{'openai', 'autogen_core'}} & set(sys.modules)), code)"
+    )
+    out = subprocess.check_output([sys.executable, "-c", probe], text=True, cwd=tmp_path)
+    assert out.strip().endswith("heavy: ['autogen_core'] 0")
 
 
 def test_the_wheel_works_outside_the_clone(tmp_path: Path) -> None:

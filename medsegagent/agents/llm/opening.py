@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 
 from medsegagent.agents.llm.cache import ReplyCache
 from medsegagent.agents.llm.counsel import Counsel
-from medsegagent.agents.llm.gateway import Gateway
 from medsegagent.agents.llm.ledger import Ledger
 from medsegagent.agents.llm.mind import Mind
 
@@ -22,6 +21,9 @@ async def open_counsel(mind: Mind, ledger: Ledger) -> AsyncIterator[Counsel | No
     if mind.kind == "rules" or mind.endpoint is None:
         yield None
         return
+
+    from medsegagent.agents.llm.gateway import Gateway  # openai, half a second: only where a model is asked
+
     gateway = Gateway(mind.endpoint, ledger, ReplyCache() if mind.use_cache else None)
     try:
         yield Counsel(mind.kind, gateway, mind.permit)
