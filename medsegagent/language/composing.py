@@ -6,26 +6,10 @@ from collections.abc import Sequence
 
 from medsegagent.language.items import Item
 from medsegagent.language.mentions import Mention
+from medsegagent.language.shared_heads import SharedHeads
 from medsegagent.vocabulary import Vocabulary
-from medsegagent.vocabulary.text import stem
 
-_THROUGH = ("filler", "side", "all", "neutral", "segment_noun")
 _LIST_MARKS = frozenset(",/+&、")
-GENERIC = frozenset(
-    [
-        "bone",
-        "muscle",
-        "blood_vessels",
-        "arteries",
-        "veins",
-        "nervous_system",
-        "blood",
-        "cartilage",
-        "heart_chambers",
-        "wall",
-        "duct",
-    ]
-)
 
 
 class Composer:
@@ -37,7 +21,7 @@ class Composer:
 
     def compose(self, mentions: list[Mention]) -> list[Mention]:
         """Sites joined to lesions and parts; adjectives that stand for their organ turned into it."""
-        mentions = self._shared_heads(mentions)
+        mentions = SharedHeads(self._items, self._vocabulary).complete(mentions)
         for step in (
             self._one_lesion,
             self._site_before,
@@ -58,10 +42,6 @@ class Composer:
         """A lesion or part of which it is not yet said where."""
         concept = self._vocabulary.concept(mention.id)
         return concept.kind in ("lesion", "part") and not concept.part_of
-
-    def is_generic(self, mention: Mention) -> bool:
-        """As in "the bone", "the vessels": a noun that may stand for something named elsewhere."""
-        return mention.id in GENERIC and not mention.adjective
 
     def is_site(self, mention: Mention) -> bool:
         """Something that a lesion or a part can be of."""
@@ -107,76 +87,14 @@ class Composer:
 
     # ---- steps
 
-    def _shared_heads(self, mentions: list[Mention]) -> list[Mention]:
-        """As in "superior and inferior vena cava", "gluteus maximus and medius": the neighbour has the missing word."""
-        out = list(mentions)
-        for position, item in enumerate(self._items):
-            if not (item.has("and", "or", "to", "not") or item.mark in _LIST_MARKS):
-                continue
-            out += self._completed(position, out)
-        return sorted(out, key=lambda mention: mention.first)
-
-    def _completed(self, joint: int, mentions: list[Mention]) -> list[Mention]:
-        mentions_here = [m for m in mentions if not self.is_generic(m)]
-        after = next((m for m in mentions_here if joint < m.first <= joint + 3 and not m.adjective), None)
-        before = next((m for m in reversed(mentions_here) if joint - 3 <= m.last - 1 < joint and not m.adjective), None)
-        taken = {i for m in mentions_here for i in range(m.first, m.last) if not m.adjective}
-        left = [i for i in range(max(0, joint - 2), joint) if i not in taken and self._is_word(i)]
-        right = [i for i in range(joint + 1, min(joint + 3, len(self._items))) if i not in taken and self._is_word(i)]
-        new: list[Mention] = []
-        hyphen = joint > 1 and self._items[joint - 1].mark == "-" and joint - 2 not in taken
-        if after is not None and hyphen and " " not in after.key:
-            compound = self._compound(joint - 2, after.key)
-            return [compound] if compound else []
-        if after is not None and left and left[-1] == joint - 1:
-            new += self._complete(left, self._key(after), tail=True, mentions=mentions)
-        if before is not None and right and right[0] <= joint + 2 and not new:
-            new += self._complete(right[:1], self._key(before), tail=False, mentions=mentions)
-            if not new and self._items[joint].has("not"):
-                new += self._complete(right[:1], self._key(before), tail=True, mentions=mentions)
-        return new
-
-    def _is_word(self, position: int) -> bool:
-        item = self._items[position]
-        return not item.mark and (
-            bool(item.meanings)
-            or not item.has("filler", "and", "or", "side", "segment", "not", "modality", "its", "with", "of", "in")
-        )
-
-    def _key(self, mention: Mention) -> list[str]:
-        return mention.key.split(" ") if mention.key else []
-
-    def _compound(self, position: int, compound: str) -> Mention | None:
-        """As in "Ober- und Unterlappen": the end of the compound makes a known word with the other head too."""
-        head = self._items[position].key
-        for cut in range(2, len(compound) - 2):
-            for meaning in self._vocabulary.meanings(stem(head + compound[cut:])):
-                if meaning.flag == "n":
-                    return Mention((meaning.id,), position, position + 1, meaning.side, key=head + compound[cut:])
-        return None
-
-    def _complete(self, places: list[int], other: list[str], tail: bool, mentions: list[Mention]) -> list[Mention]:
-        for start in range(len(places)):
-            own = [piece for i in places[start:] for piece in self._items[i].key.split(" ")]
-            for cut in range(1, len(other)):
-                key = " ".join(own + other[cut:]) if tail else " ".join(other[:-cut] + own)
-                for meaning in self._vocabulary.meanings(key):
-                    if meaning.flag == "n" and len(self._vocabulary.concept(meaning.id).name) > 2:
-                        first, last = places[start], places[-1] + 1
-                        mentions[:] = [m for m in mentions if not (first <= m.first < last)]
-                        return [Mention((meaning.id,), first, last, meaning.side, key=key)]
-        return []
-
     def _one_lesion(self, mentions: list[Mention]) -> list[Mention]:
-        """As in "malignant focal lesions": two words for one thing, the first says what it is."""
+        """As in "malignant focal lesions", "stroke, lesion mask": two words for one thing."""
         out: list[Mention] = []
         for mention in mentions:
             previous = out[-1] if out else None
             if (
                 previous
-                and self._items[previous.last : mention.first] == []
-                and mention.id in ("lesion", "mass")
-                and self.is_family(previous)
+                and self._is_said_again(mention, self.gap(previous, mention))
                 and self._vocabulary.concept(previous.id).kind == "lesion"
             ):
                 previous.last = mention.last
@@ -186,6 +104,10 @@ class Composer:
             else:
                 out.append(mention)
         return out
+
+    def _is_said_again(self, lesion: Mention, gap: Sequence[Item]) -> bool:
+        apposed = lesion.id == "lesion" and [item.mark for item in gap] == [","]
+        return apposed or (not gap and lesion.id in ("lesion", "mass"))
 
     def _are_bad_nodes(self, adjective: Mention, nodes: Mention) -> bool:
         """As in "metastatic neck nodes": nodes in the vocabulary's lesions are diseased ones anyway."""
@@ -278,7 +200,8 @@ class Composer:
             return False  # "不含肿瘤的肝脏" is the liver
         if any(item.has("and", "or", "not", "near", "modality", "segment") or item.mark for item in gap):
             return False
-        if any(item.has("of", "in", "from_") for item in gap):
+        feeds = family.id == "artery_of"  # "arteries feeding the heart"
+        if feeds or any(item.has("of", "in", "from_") for item in gap):
             return len(gap) < 6
         return not gap and (site.adjective or self._items[site.first].start - self._items[family.last - 1].end <= 1)
 

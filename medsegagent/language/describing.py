@@ -7,9 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from medsegagent.language.composing import GENERIC
 from medsegagent.language.items import Item
-from medsegagent.language.mentions import Mention
+from medsegagent.language.mentions import GENERIC, Mention
 from medsegagent.vocabulary import Vocabulary
 from medsegagent.vocabulary.text import stem
 
@@ -202,7 +201,7 @@ def _says_more(
 ) -> bool:
     """Some of the words that fit stand outside the names in the clause."""
     named = {i - first for m in inner if m.id not in GENERIC for i in range(m.first, m.last)}
-    outside = _content(item for i, item in enumerate(clause) if i not in named)
+    outside = _content(item for i, item in enumerate(clause) if i not in named or item.has("thing"))
     return any(words & outside for words, id_ in _descriptions(vocabulary) if id_ == described.id)
 
 

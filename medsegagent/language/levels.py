@@ -134,6 +134,23 @@ def numbered_from(items: Sequence[Item], position: int, group: str, vocabulary: 
     return None
 
 
+def segments_of(items: Sequence[Item], position: int, vocabulary: Vocabulary) -> Numbers | None:
+    """As in "segments 5 to 8 of the liver": numbered parts of the whole at `position`."""
+    end = position
+    while end and items[end - 1].has("of", "filler"):
+        end -= 1
+    start = end
+    while start and (_number(items[start - 1]) is not None or _joins(items[start - 1])):
+        start -= 1
+    if not start or not any(item.has("of") for item in items[end:position]) or items[start - 1].key != "segment":
+        return None
+    numbers, last = _run(items, start)
+    groups = [m.id for m in vocabulary.meanings(f"{items[position].key} segment") if m.flag == "n"]
+    by_number = _members_by_number(groups[0], vocabulary) if groups else {}
+    ids = tuple(by_number[number] for number in numbers if number in by_number)
+    return Numbers(ids, start - 1, position + 1) if ids and len(ids) == len(numbers) and last == end else None
+
+
 def _members_by_number(group: str, vocabulary: Vocabulary) -> dict[int, str]:
     found = {}
     for member in vocabulary.concept(group).members:
@@ -179,7 +196,7 @@ def _skip_nth(items: Sequence[Item], position: int) -> int:
 
 def _after(items: Sequence[Item], position: int) -> tuple[list[int], int, int]:
     start = position + 1
-    if any(item.key == "第" for item in items[start + 1 : start + 4]) and items[start].mark == ",":
+    if any(item.key[:1] == "第" for item in items[start + 1 : start + 4]) and items[start].mark == ",":
         start += 1
     while start < len(items) and start < position + 4 and _may_stand_between(items[start]):
         start += 1

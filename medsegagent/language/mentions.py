@@ -8,11 +8,28 @@ from dataclasses import dataclass, field
 from medsegagent.cards.binding import bind_label
 from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
-from medsegagent.language.levels import ORDER, levels_from, numbered_from
+from medsegagent.language.levels import ORDER, levels_from, numbered_from, segments_of
 from medsegagent.vocabulary import Meaning, Vocabulary
 
 _AROUND = {"heart": "chest", "chest": "heart"}
 """Regions that one image shows together."""
+
+
+GENERIC = frozenset(
+    [
+        "bone",
+        "muscle",
+        "blood_vessels",
+        "arteries",
+        "veins",
+        "nervous_system",
+        "blood",
+        "cartilage",
+        "heart_chambers",
+        "wall",
+        "duct",
+    ]
+)
 
 
 @dataclass
@@ -43,6 +60,11 @@ class Mention:
         return self.ids[0]
 
 
+def is_generic(mention: Mention) -> bool:
+    """As in "the bone", "the vessels": a noun that may stand for something named elsewhere."""
+    return mention.id in GENERIC and not mention.adjective
+
+
 def find_mentions(
     items: Sequence[Item], vocabulary: Vocabulary, regions: frozenset[str], sequences: bool
 ) -> list[Mention]:
@@ -65,8 +87,7 @@ def find_mentions(
         if mention is not None and not _is_headword(items, position, found, vocabulary):
             found.append(mention)
         position = mention.last if mention else position + 1
-    found = _joined_levels(found, items)
-    return _ellipses(_levels_merged(found, items, vocabulary), items, vocabulary)
+    return _levels_merged(_joined_levels(found, items), items, vocabulary)
 
 
 def _written_name(items: Sequence[Item], position: int, vocabulary: Vocabulary) -> Mention | None:
@@ -102,22 +123,6 @@ def _joined_levels(found: list[Mention], items: Sequence[Item]) -> list[Mention]
     return out
 
 
-def _ellipses(found: list[Mention], items: Sequence[Item], vocabulary: Vocabulary) -> list[Mention]:
-    """As in "all ribs except the first pair": a number after a negation picks from the group before it."""
-    extra: list[Mention] = []
-    for position, item in enumerate(items):
-        before = next((m for m in reversed(found) if m.last <= position), None)
-        if not item.has("not") or before is None or any(m.first in range(position, position + 4) for m in found):
-            continue
-        padded = [*items[: position + 1], *items[position + 1 : position + 5]]
-        for end in range(position + 2, min(len(padded), position + 5)):
-            numbers = numbered_from(padded[: end + 1], end, before.id, vocabulary)
-            if numbers and numbers.first > position:
-                extra.append(Mention(numbers.ids, numbers.first, end))
-                break
-    return sorted([*found, *extra], key=lambda m: m.first)
-
-
 def _at(items: Sequence[Item], position: int, vocabulary: Vocabulary, regions: frozenset[str]) -> Mention | None:
     item = items[position]
     meaning = choose(item.meanings, vocabulary, regions) if not is_imaging(item) else None
@@ -126,7 +131,7 @@ def _at(items: Sequence[Item], position: int, vocabulary: Vocabulary, regions: f
     mention = Mention(
         (meaning.id,), position, position + 1, meaning.side or item.side, adjective=meaning.flag == "a", key=item.key
     )
-    if numbers := numbered_from(items, position, meaning.id, vocabulary):
+    if numbers := numbered_from(items, position, meaning.id, vocabulary) or segments_of(items, position, vocabulary):
         mention.ids, mention.first, mention.last = numbers.ids, numbers.first, max(numbers.last, position + 1)
     return mention
 

@@ -13,6 +13,7 @@ from medsegagent.language.items import Item, read_items, span_of
 from medsegagent.language.mentions import Mention
 from medsegagent.language.naming import merged_targets
 from medsegagent.language.passages import Passage, passages
+from medsegagent.language.repairs import repaired
 from medsegagent.language.request import Modality, Request, Target, Unresolved
 from medsegagent.vocabulary import Vocabulary
 from medsegagent.vocabulary.concept import BODY_REGIONS
@@ -63,7 +64,7 @@ class _Reading:
     def __init__(self, instruction: str, vocabulary: Vocabulary) -> None:
         self._instruction = instruction
         self._vocabulary = vocabulary
-        self._items = settle_homonyms(read_items(instruction, vocabulary))
+        self._items = repaired(instruction, settle_homonyms(read_items(instruction, vocabulary)))
         plain = read_modality(instruction, self._items, ())
         sequences = "CT" not in plain.families or "MR" in plain.families
         self._regions = self._find_regions(plain)

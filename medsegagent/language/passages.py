@@ -7,15 +7,19 @@ from itertools import pairwise
 
 from medsegagent.language.composing import Composer
 from medsegagent.language.describing import find_descriptions
+from medsegagent.language.ellipses import with_ellipses
 from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
-from medsegagent.language.mentions import Mention, find_mentions
+from medsegagent.language.mentions import Mention, find_mentions, is_generic
 from medsegagent.language.request import Modality
 from medsegagent.language.roles import assign_roles
 from medsegagent.language.sides import attach_sides, is_list
 from medsegagent.vocabulary import Vocabulary
 
 _BRAIN_SEQUENCES = frozenset({"T1ce", "FLAIR", "DWI", "ADC"})
+_VOLUMES = frozenset({"tumor", "primary_tumor", "nodal_metastasis", "gross_tumor_volume"})
+_UNNAMED = "disease_of"
+"""As in "Foobar syndrome": whatever it is, it is in no vocabulary."""
 _LONGEST = 160
 """Items that are read together; the steps compare each mention with each other one."""
 
@@ -37,7 +41,8 @@ class Passage:
     def __init__(self, items: Sequence[Item], vocabulary: Vocabulary, regions: frozenset[str], sequences: bool) -> None:
         self.items = items
         self._vocabulary = vocabulary
-        self.mentions = find_mentions(items, vocabulary, regions, sequences)
+        found = find_mentions(items, vocabulary, regions, sequences)
+        self.mentions = with_ellipses(found, items, vocabulary)
 
     def sequences(self) -> list[Item]:
         """The items "T1" and "T2" that are no vertebra."""
@@ -56,7 +61,10 @@ class Passage:
         self.mentions = attach_sides(self.items, composed, self._vocabulary)
         assign_roles(self.items, self.mentions, self._vocabulary)
         self._place_lesions(composer, self.mentions, modality)
-        self._primary_as_place(self.mentions)
+        self._volumes_at(self.mentions)
+        for mention in self.mentions:
+            if mention.id == _UNNAMED and mention.role == "target":
+                mention.role = "context"
         self._combine(self.mentions)
         self._absorb_glosses(self.mentions)
 
@@ -75,7 +83,7 @@ class Passage:
     def _place_lesions(self, composer: Composer, mentions: Sequence[Mention], modality: Modality) -> None:
         """Give lesions without a site the one that the context names, or the usual one."""
         vocabulary = self._vocabulary
-        places = [m.id for m in mentions if m.role == "context" and composer.is_site(m) and not composer.is_generic(m)]
+        places = [m.id for m in mentions if m.role == "context" and composer.is_site(m) and not is_generic(m)]
         places += [vocabulary.site(m.id) for m in mentions if m.role == "context" and vocabulary.site(m.id)]
         places.sort(key=lambda id_: vocabulary.concept(id_).kind == "region")
         for mention in mentions:
@@ -120,20 +128,40 @@ class Passage:
             return ""
         return after.id
 
-    def _primary_as_place(self, mentions: Sequence[Mention]) -> None:
-        """As in "nasopharyngeal carcinoma GTVp", "NPC, involved nodes": the disease says where, the GTV what."""
-        wanted = [m for m in mentions if m.role == "target"]
-        for disease, volume in pairwise(wanted):
-            gap = self.items[disease.last : volume.first]
-            apart = any(i.has("and", "with", "or") or i.mark in ("+", "&") or i.is_break for i in gap)
-            place = self._vocabulary.site(disease.id)
-            if apart or not self._is_lesion(disease) or not self._vocabulary.contains("head_and_neck", place or "none"):
+    def _volumes_at(self, mentions: Sequence[Mention]) -> None:
+        """As in "GTVp nasopharynx", "nasopharyngeal carcinoma GTVp", "NPC, primary and nodes": where is said once."""
+        for one, other in pairwise([m for m in mentions if m.role == "target"]):
+            gap = self.items[one.last : other.first]
+            if any(i.is_break or is_imaging(i) for i in gap) or len(gap) > 4:
                 continue
-            if volume.id.partition(".")[0] in ("tumor", "primary_tumor", "nodal_metastasis", "gross_tumor_volume"):
-                kind, _, at = volume.id.partition(".")
-                if at in ("head_and_neck", place) and place != "head_and_neck":
-                    volume.ids = (f"{kind}.{place}",)
-                    disease.role = "context"
+            if any(i.has("and", "with", "or") or i.mark in ("+", "&") for i in gap):
+                self._carry_place(one, other)
+            elif place := self._place_in_neck(one):
+                if self._is_volume(other, place) and (self._is_lesion(one) or not gap):
+                    one.role = "context"
+                    other.ids = (f"{other.id.partition('.')[0]}.{place}",)
+            elif not self._is_lesion(other) and self._is_volume(one) and (place := self._place_in_neck(other)):
+                other.role = "context"
+                one.ids = (f"{one.id.partition('.')[0]}.{place}",)
+
+    def _carry_place(self, first: Mention, second: Mention) -> None:
+        """The nodes beside a tumour of the head and neck are that tumour's."""
+        place = self._place_in_neck(first) if self._is_lesion(first) else ""
+        if place and second.id == "lymph_node":
+            second.ids = (f"nodal_metastasis.{place}",)
+        elif place and self._is_volume(second):
+            second.ids = (f"{second.id.partition('.')[0]}.{place}",)
+
+    def _is_volume(self, mention: Mention, place: str = "head_and_neck") -> bool:
+        """A gross tumour volume at this place, or of which it is not said where."""
+        kind, _, at = mention.id.partition(".")
+        return kind in _VOLUMES and at in ("head_and_neck", place)
+
+    def _place_in_neck(self, mention: Mention) -> str:
+        """The part of the head and neck that a mention names; empty where it names none."""
+        place = self._vocabulary.site(mention.id) if self._is_lesion(mention) else mention.id
+        inside = place != "head_and_neck" and self._vocabulary.contains("head_and_neck", place or "none")
+        return place if inside else ""
 
     def _combine(self, mentions: list[Mention]) -> None:
         """As in "liver and its tumours": an organ with its own lesions is one target."""
@@ -146,11 +174,28 @@ class Passage:
             joined = len(gap) < 8 and not any(i.has("or", "not") or i.is_break or is_imaging(i) for i in gap)
             if lesion is left and not any(i.has("and", "with") or i.mark in ("+", "&", "/") for i in gap):
                 continue
+            if joined and lesion is right and (listed := self._list_before(organ, lesion, wanted)):
+                lesion.ids = tuple(f"{lesion.id.partition('.')[0]}.{item.id}" for item in listed)
+                continue
             if joined and self._vocabulary.site(lesion.id) in organ.ids:
                 organ.lesions += lesion.ids
                 organ.first, organ.last = min(organ.first, lesion.first), max(organ.last, lesion.last)
                 mentions.remove(lesion)
         self._combine_chain(mentions)
+
+    def _list_before(self, organ: Mention, lesion: Mention, wanted: Sequence[Mention]) -> list[Mention]:
+        """The organs of a list that a bare lesion ends, as in "pancreas, bladder and tumours": whose are they?"""
+        listed = [organ]
+        gap = self.items[organ.last : lesion.first]
+        bare = lesion.last - lesion.first == 1 and not any(item.has("its", "with") for item in gap)
+        if not bare or not any(item.has("and") for item in gap):
+            return []
+        for before in reversed([m for m in wanted if m.last <= organ.first]):
+            between = self.items[before.last : listed[0].first]
+            if self._is_lesion(before) or not is_list(between) or any(i.has("and") for i in between):
+                break
+            listed.insert(0, before)
+        return listed if len(listed) > 1 else []
 
     def _combine_chain(self, mentions: list[Mention]) -> None:
         """As in "kidney, tumour and cyst": a further lesion of the same organ joins."""
@@ -187,6 +232,7 @@ class Passage:
             )
             if before is not None and self._related(before, mention):
                 mention.role = "context"
+                before.side = before.side or (mention.side if mention.ids == before.ids else "")
 
     def _related(self, one: Mention, other: Mention) -> bool:
         contains = self._vocabulary.contains

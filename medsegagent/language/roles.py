@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Sequence
 from itertools import pairwise
 
-from medsegagent.language.composing import GENERIC
 from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
-from medsegagent.language.mentions import Mention
+from medsegagent.language.mentions import GENERIC, Mention
+from medsegagent.language.scopes import exclude_before, walk_scopes
 from medsegagent.language.sides import is_list
 from medsegagent.vocabulary import Vocabulary
-
-_COMMAS = frozenset(",、")
 
 
 def assign_roles(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
     """Set `role` and `weak` of every mention."""
-    _walk(items, mentions, vocabulary)
-    _excluded_before(items, mentions)
+    walk_scopes(items, mentions, vocabulary)
+    exclude_before(items, mentions)
     for mention in mentions:
         if mention.role == "target":
             if _is_background(items, mention) or vocabulary.concept(mention.id).kind == "region":
@@ -44,102 +42,6 @@ def _generic_words(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
             and not _is_listed_before(items, mention)
         ):
             mention.role = "context"
-
-
-def _walk(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
-    """Give each mention the role of the scope that it stands in: excluded, background, or beside something else."""
-    starting = {mention.first: mention for mention in mentions}
-    inside = {i for m in mentions for i in range(m.first + 1, m.last)}
-    lesions = {m.last for m in mentions if vocabulary.concept(m.id).kind == "lesion"}
-    scope = _Scope(items, mentions, lesions)
-    for position in range(len(items)):
-        if (mention := starting.get(position)) is not None:
-            scope.meet(mention)
-        elif position not in inside:
-            scope.step(position)
-
-
-class _Scope:
-    """The negation or background that the walk is in, and since where."""
-
-    def __init__(self, items: Sequence[Item], mentions: Sequence[Mention], after_lesions: Set[int]) -> None:
-        self._items = items
-        self._after_lesions = after_lesions
-        self._mentions = mentions
-        self._role = ""
-        self._since = 0
-        self._seen = 0
-        self._opened_first = False
-        self._beside = 0
-
-    def meet(self, mention: Mention) -> None:
-        """A mention takes the scope's role."""
-        if self._role and mention.role == "target":
-            mention.role = self._role
-            self._seen += 1
-        elif self._beside and mention.role == "target":
-            mention.role = "beside"
-        self._beside = max(0, self._beside - 1)
-        if self._role == "excluded" and self._items[self._since].word == "non":
-            self._role = ""
-
-    def step(self, position: int) -> None:
-        """A word or mark opens or ends scopes."""
-        item = self._items[position]
-        if item.has("not") and not _before_imaging(self._items, position):
-            self._opened_first = not any(m.last <= position and m.role == "target" for m in self._mentions)
-            self._open("excluded", position)
-        elif item.has("patient"):
-            self._open("context", position)
-        elif self._role and self._ends(position):
-            self._role = ""
-        if item.is_break or item.mark in _COMMAS or item.mark == ":" or item.has("segment"):
-            self._beside = 0
-        elif item.has("near"):
-            self._beside = 2 if item.key in ("between", "zwischen", "entre", "之 间", "の 間") else 1
-
-    def _open(self, role: str, position: int) -> None:
-        self._role, self._since, self._seen = role, position, 0
-
-    def _ends(self, position: int) -> bool:
-        item = self._items[position]
-        if item.is_break or item.has("not_only") or (item.has("but") and self._role == "excluded"):
-            return True
-        if item.has("whose") and self._seen and position in self._after_lesions:
-            return True  # "不含肿瘤的肝脏": the liver is wanted
-        if item.mark in _COMMAS:
-            return self._role == "context" or (
-                bool(self._seen) and _ends_scope(self._items, position, self._opened_first)
-            )
-        return bool(self._seen) and (
-            (item.has("not_after") and self._role == "excluded")
-            or item.word == "do"
-            or (item.has("segment", "measure") and not item.has("thing"))
-        )
-
-
-def _before_imaging(items: Sequence[Item], position: int) -> bool:
-    return position + 1 < len(items) and is_imaging(items[position + 1])
-
-
-def _ends_scope(items: Sequence[Item], comma: int, opened_first: bool) -> bool:
-    following = items[comma + 1] if comma + 1 < len(items) else None
-    return following is None or not (following.has("and", "or", "not") or opened_first)
-
-
-def _excluded_before(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
-    """As in "leave the primary out", "the cysts are not needed", "肿瘤除外"."""
-    for position, item in enumerate(items):
-        if not item.has("not_after") or any(m.first <= position < m.last for m in mentions):
-            continue
-        if item.word == "out" and not any(
-            i.word in ("leave", "leaving", "keep", "take", "left") for i in items[max(0, position - 8) : position]
-        ):
-            continue
-        before = [m for m in mentions if m.last <= position and m.last >= position - 3]
-        apart = before and any(i.is_break or i.mark in _COMMAS for i in items[before[-1].last : position])
-        if before and not apart and before[-1].role in ("target", "context"):
-            before[-1].role = "excluded"
 
 
 def _is_background(items: Sequence[Item], mention: Mention) -> bool:

@@ -10,6 +10,7 @@ from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
 from medsegagent.language.mentions import Mention
 from medsegagent.vocabulary import Vocabulary
+from medsegagent.vocabulary.text import stem
 
 _ADVERBS = frozenset(["links", "rechts", "linksseitig", "rechtsseitig", "beidseits", "beidseitig"])
 _ROMANCE = ("gauch", "droit", "izquierd", "derech", "sinist", "dext", "destr", "esquerd", "direit")
@@ -71,6 +72,8 @@ def _runs(items: Sequence[Item], mentions: Sequence[Mention]) -> list[_Run]:
             joint += 1
         if last < joint < len(items) and (other := _side_of(items, joint, mentions)):
             side, last = ("both" if other != side else side), joint + 1
+        if last < len(items) and items[last].word in ("side", "sided"):
+            last += 1  # "l side"
         if not _is_of_the_screen(items, last):
             runs.append(_Run(side, first, last))
         position = last
@@ -185,10 +188,12 @@ def _distribute(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: 
     for left, right in pairwise(mentions):
         gap = items[left.last : right.first]
         joined = 0 < len(gap) <= 2 and all(item.has("and", "or") or item.mark in ("/", "&", "+") for item in gap)
-        preposed = items[left.first].has("side") and left.side in ("left", "right")
+        first = items[left.first]
+        preposed = left.side in ("left", "right") and (first.has("side") or first.word == left.side)
         if left.ids == right.ids and is_list(gap) and bool(left.side) != bool(right.side):
             left.side = right.side = left.side or right.side
-        singular = not items[right.last - 1].word.endswith("s")
+        word = items[right.last - 1].word
+        singular = not word.endswith("s") or stem(word) == word  # "medius"
         if (
             joined
             and preposed
@@ -207,7 +212,9 @@ def _trailing(items: Sequence[Item], mentions: Sequence[Mention], runs: Sequence
         index = next((i for i, m in enumerate(mentions) if m.first <= run.first < m.last), None)
         listed = index and any(item.has("and") for item in items[mentions[index - 1].last : mentions[index].first])
         comma = bool(listed) and on_the[-1:] == [""] and items[run.first - 1].mark == "," and _closes(items, run.last)
-        if index is None or not (comma or {"on", "of"} & set(on_the)):
+        hyphen = index is not None and index > 0 and items[mentions[index - 1].last].mark == "-"
+        compound = hyphen and items[run.first].word in _ADVERBS  # "Ober- und Unterlappen links"
+        if index is None or not (compound or comma or {"on", "of"} & set(on_the)):
             continue
         while (
             index > 0

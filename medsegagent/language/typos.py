@@ -8,6 +8,7 @@ from functools import lru_cache
 from medsegagent.vocabulary import Vocabulary
 from medsegagent.vocabulary.text import Token, stem
 
+_SOUNDS = (("ch", "k"), ("ck", "k"), ("ph", "f"), ("c", "k"), ("q", "k"))
 _LINKS = ("", "n", "en", "s", "es", "er", "e")
 
 
@@ -56,7 +57,8 @@ def _plausible(word: str, known: str, distance: int) -> bool:
     if min(len(word), len(known)) < 3 or (word[0] != known[0] and (distance > 1 or len(word) < 6)):
         return False
     if distance == 1:
-        return len(word) > 4 or sorted(set(word)) == sorted(set(known)) or (len(known) == 5 and len(word) == 4)
+        # A word of four letters is too near to too many others, in every language: "maksa" is no Spanish "masa".
+        return sorted(set(word)) == sorted(set(known)) or (len(known) > 4 and (len(word) > 4 or len(known) == 5))
     return len(word) > 7 or (len(word) > 4 and _skeleton(word) == _skeleton(known))
 
 
@@ -70,8 +72,10 @@ def _unlike(word: str, known: str) -> int:
 
 
 def _skeleton(word: str) -> str:
-    """Consonants without doubles."""
+    """Consonants without doubles, as they sound: "stomak" as "stomach"."""
     out = ""
+    for written, heard in _SOUNDS:
+        word = word.replace(written, heard)
     for letter in word:
         if letter not in "aeiouy" and not out.endswith(letter):
             out += letter
