@@ -125,12 +125,14 @@ class ExecutorAgent(TypedAgent):
             plan=done,
             structures=tuple(_result(structure, voxel_ml) for structure in segmentation.structures),
             failed=tuple(workspace.failed.values()),
-            warnings=self._warnings(selection, segmentation, covered),
+            warnings=self._warnings(selection, segmentation, covered, done),
             notes={item.model: item.notes for item in predictions if item.notes},
             seconds=dict(workspace.seconds),
         )
 
-    def _warnings(self, selection: Selection, segmentation: Segmentation, covered: set[str]) -> tuple[str, ...]:
+    def _warnings(
+        self, selection: Selection, segmentation: Segmentation, covered: set[str], done: Plan
+    ) -> tuple[str, ...]:
         warnings = [f"{item.model} failed: {item.reason}" for item in self._workspace.failed.values()]
         warnings += [
             f"{target.name}: not segmented, no model that ran gives it."
@@ -143,6 +145,7 @@ class ExecutorAgent(TypedAgent):
             for ballot in structure.ballots
             if ballot.voxels == 0
         ]
+        warnings += [warning for item in done.models for warning in item.warnings]
         warnings += [warning for volume in self._workspace.volumes for warning in volume.warnings]
         return (*warnings, *segmentation.warnings)
 

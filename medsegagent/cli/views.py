@@ -75,6 +75,8 @@ def show_plan(plan: Plan) -> None:
         for item in plan.models
     ]
     screen.table(("rank", "model", "targets", "weight", "why this rank", "memory"), rows)
+    for warning in dict.fromkeys(warning for item in plan.models for warning in item.warnings):
+        screen.warn(warning)
     if plan.skipped:
         skipped = [(item.card, item.model, item.reason) for item in plan.skipped]
         screen.table(("not run: card", "model", "because"), skipped)

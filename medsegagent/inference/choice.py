@@ -26,11 +26,15 @@ class Choice:
 
     def forbids(self, model_id: str, card: str) -> str | None:
         """Why a model may not run, or None if it may."""
-        if _first_named(model_id, card, self.exclude) is not None:
+        if self.excludes(model_id, card):
             return "excluded by --exclude"
         if self.only and _first_named(model_id, card, self.only) is None:
             return "not named by --only"
         return None
+
+    def excludes(self, model_id: str, card: str) -> bool:
+        """Whether a model may not even help another one."""
+        return _first_named(model_id, card, self.exclude) is not None
 
     def position(self, model_id: str, card: str) -> int:
         """The place among the preferred; behind them all for the rest."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from medsegagent.cards.card import Fold
+from medsegagent.cards.card import Crop, Fold
 
 
 class _Frozen(BaseModel):
@@ -40,6 +41,8 @@ class InstalledModel(_Frozen):
     spacing_mm: tuple[float, float, float] | None = None
     """Training grid, x, y, z."""
     num_training: int | None = None
+    crop: Crop | None = None
+    """The box that it was trained on; None: whole images."""
 
 
 class PartValues(_Frozen):
@@ -58,32 +61,60 @@ class PlannedTarget(_Frozen):
     right: tuple[PartValues, ...] = ()
 
 
-class PlannedModel(_Frozen):
-    """One model to run."""
+class _Runs(_Frozen):
+    """One model to run, for some of its values."""
 
     model: InstalledModel
     inputs: tuple[int, ...]
     """Per network channel, the index of the volume that feeds it."""
+    low_precision: bool = False
+    """Whether to compute in bfloat16 on a CPU that has it."""
+    locator: Locator | None = None
+    """Runs first, to find the box that the model sees. None: it sees the whole image."""
+
+    @property
+    @abstractmethod
+    def uses(self) -> tuple[PartValues, ...]:
+        """Every part's values that are needed."""
+
+    @property
+    def needed_parts(self) -> tuple[int, ...]:
+        """The parts that run."""
+        return tuple(sorted({use.part for use in self.uses}))
+
+
+class Locator(_Runs):
+    """A model that finds the box which another one was trained on."""
+
+    found: tuple[PartValues, ...]
+    """What the box holds."""
+    margin_mm: float
+    """Room around it, on each side."""
+
+    @property
+    def uses(self) -> tuple[PartValues, ...]:
+        """What the box holds."""
+        return self.found
+
+
+class PlannedModel(_Runs):
+    """One model that votes."""
+
     targets: tuple[PlannedTarget, ...]
     weight: float = 1.0
     rank: int
     """1 is the best; settles exact ties."""
     reason: str
     """Why this rank."""
-    low_precision: bool = False
-    """Whether to compute in bfloat16 on a CPU that has it."""
     memory: str = ""
     """How much memory it is expected to take, and where its logits go, in a few words."""
+    warnings: tuple[str, ...] = ()
+    """How it runs unlike what it was trained for, or gives less than was asked for."""
 
     @property
     def uses(self) -> tuple[PartValues, ...]:
         """Every part's values that some target needs."""
         return tuple(use for target in self.targets for use in (*target.whole, *target.left, *target.right))
-
-    @property
-    def needed_parts(self) -> tuple[int, ...]:
-        """The parts that run."""
-        return tuple(sorted({use.part for use in self.uses}))
 
 
 class Skipped(_Frozen):

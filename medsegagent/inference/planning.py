@@ -13,9 +13,11 @@ from medsegagent.inference.channels import assign_channels
 from medsegagent.inference.choice import Choice
 from medsegagent.inference.device import choose_device
 from medsegagent.inference.effort import Effort
-from medsegagent.inference.plan import InstalledModel, PartValues, Plan, PlannedModel, PlannedTarget, Skipped
+from medsegagent.inference.locating import Helpers
+from medsegagent.inference.plan import InstalledModel, Plan, PlannedModel, Skipped
 from medsegagent.inference.ranking import Rank, rank
-from medsegagent.matching.selection import CardSelection, LabelExpression, Selection, TargetLabels
+from medsegagent.inference.values import planned_target
+from medsegagent.matching.selection import CardSelection, Selection
 from medsegagent.models.store import Store
 
 
@@ -76,25 +78,30 @@ def plan(
             inputs = tuple(assigned[key] for key in model.channels)
             place = choice.position(model.id, card.name)
             candidates.append(_Candidate(place, rank(model, card, volumes[0].grid.spacing), model, inputs, chosen))
+    families = selection.request.modality.families
+    helpers = Helpers(store, volumes, families, frozenset(without), choice)
     planned: list[PlannedModel] = []
     answered: dict[tuple[str, str], str] = {}
     voters: Counter[str] = Counter()
     for candidate in sorted(candidates, key=lambda candidate: (candidate.preference, candidate.rank)):
         model = candidate.model
-        given = [target for labels in candidate.chosen.targets if (target := _planned_target(model, labels))]
+        given = [target for labels in candidate.chosen.targets if (target := planned_target(model, labels))]
         open_targets = [target for target in given if voters[target.target] < choice.per_target]
         fresh = tuple(target for target in open_targets if (model.voter, target.target) not in answered)
         voters.update(target.target for target in fresh)
         if fresh:
             answered |= {(model.voter, target.target): model.id for target in fresh}
+            locator, told = helpers.locator_of(model)
             planned.append(
                 PlannedModel(
                     model=effort.applied_to(model),
                     inputs=candidate.inputs,
                     targets=fresh,
                     rank=len(planned) + 1,
-                    reason=candidate.rank.reason,
+                    reason=candidate.rank.reason + (f"; on the box that {locator.model.id} finds" if locator else ""),
                     low_precision=effort.fast,
+                    locator=locator,
+                    warnings=told,
                 )
             )
         elif given and not open_targets:
@@ -150,35 +157,3 @@ def _some(names: Sequence[str]) -> str:
 def _why_no_model(store: Store, card: str) -> str:
     problems = [f"{problem.folder.name}: {problem.reason}" for problem in store.problems if problem.card == card]
     return "; ".join(problems) or "no model is installed"
-
-
-def _planned_target(model: InstalledModel, labels: TargetLabels) -> PlannedTarget | None:
-    whole = _evaluate(model, labels.whole)
-    if not whole:
-        return None
-    left = _evaluate(model, labels.left) if labels.left else ()
-    right = _evaluate(model, labels.right) if labels.right else ()
-    if not (left and right):
-        left = right = ()
-    return PlannedTarget(target=labels.target, whole=whole, left=left, right=right)
-
-
-def _evaluate(model: InstalledModel, expression: LabelExpression) -> tuple[PartValues, ...]:
-    """The expression in the model's own values, per part; empty if the model cannot give it whole.
-
-    A difference is taken inside one part: different networks' label maps cannot be told apart by value.
-    """
-    wanted = (*expression.plus, *expression.also)
-    if not all(any(name in part.labels for part in model.parts) for name in wanted):
-        return ()
-    result = []
-    for index, part in enumerate(model.parts):
-        plus, minus, also = (
-            {value for name in names for value in part.labels.get(name, ())}
-            for names in (expression.plus, expression.minus, expression.also)
-        )
-        if plus and not all(name in part.labels for name in expression.minus):
-            return ()
-        if values := (plus - minus) | also:
-            result.append(PartValues(part=index, values=tuple(sorted(values))))
-    return tuple(result)

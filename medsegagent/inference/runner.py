@@ -5,18 +5,26 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from medsegagent.errors import MedSegAgentError
+from medsegagent.images.boxed import Box
 from medsegagent.images.volume import Volume
+from medsegagent.inference.crop import box_around, cut, paste
 from medsegagent.inference.label_map import label
 from medsegagent.inference.masks import LabelledPart, mask_of, sides_of
-from medsegagent.inference.network import load_network
-from medsegagent.inference.plan import Plan, PlannedModel
+from medsegagent.inference.network import TrainedNetwork, load_network
+from medsegagent.inference.plan import InstalledPart, Locator, PartValues, Plan, PlannedModel
 from medsegagent.inference.prediction import Failure, Prediction
 from medsegagent.inference.prepare import Ahead, Job
 from medsegagent.inference.warm import WarmNetworks
 
 Progress = Callable[[str, int, int], None]
 """Told model id, tiles done, tiles in all."""
+
+LabelMaps = Mapping[int, NDArray[np.unsignedinteger]]
+"""Part index -> that network's label map."""
 
 
 def predict(
@@ -33,16 +41,13 @@ def predict(
     Yields:
         Per model its masks on the first volume's grid, or why there are none.
     """
-    jobs = {
-        (planned.model.id, part): Job(planned.model.parts[part], planned.inputs, planned.model.reorient == "RAS")
-        for planned in plan.models
-        for part in planned.needed_parts
-    }
-    with Ahead(jobs.values(), volumes, networks.get if networks else load_network) as ahead:
+    runner = _Runner(volumes, plan.device, progress, networks.get if networks else load_network)
+    # What sees the whole image can be made ready ahead; a box has to be found first.
+    jobs = {planned.model.id: _jobs(planned) for planned in plan.models if not planned.locator}
+    with Ahead([job for own in jobs.values() for job in own.values()], volumes, runner.load) as ahead:
         for planned in plan.models:
-            own = {part: jobs[planned.model.id, part] for part in planned.needed_parts}
             try:
-                yield _predict_one(planned, own, ahead, plan.device, progress)
+                yield runner.predict(planned, jobs.get(planned.model.id, {}), ahead)
             except MedSegAgentError as error:
                 yield Failure(planned.model.id, planned.model.card, str(error))
             except MemoryError:
@@ -52,36 +57,85 @@ def predict(
                 yield Failure(planned.model.id, planned.model.card, f"{type(error).__name__}: {reason}")
 
 
-def _predict_one(
-    planned: PlannedModel, jobs: Mapping[int, Job], ahead: Ahead, device: str, progress: Progress | None
-) -> Prediction:
-    started = time.perf_counter()
-    model = planned.model
-    maps: dict[int, LabelledPart] = {}
-    notes: list[str] = []
-    for count, (index, job) in enumerate(jobs.items()):
+def _jobs(runs: PlannedModel | Locator) -> dict[int, Job]:
+    """Per part that runs, what it needs."""
+    model = runs.model
+    return {part: Job(model.parts[part], runs.inputs, model.reorient == "RAS") for part in runs.needed_parts}
 
-        def tick(done: int, total: int, before: int = count) -> None:
-            if progress:
-                # Parts have much the same number of tiles; the total is corrected as they come.
-                progress(model.id, before * total + done, len(jobs) * total)
 
-        labelled = label(
-            *ahead.take(job),
-            device,
-            mirror=model.use_mirroring is not False,
-            tile_step=model.tile_step_size,
-            low_precision=planned.low_precision,
-            wanted={value for use in planned.uses if use.part == index for value in use.values},
-            tick=tick,
-        )
-        maps[index] = LabelledPart(labelled.labels)
-        notes += labelled.notes
-    masks = {target.target: mask_of(maps, target.whole) for target in planned.targets}
-    sides = {
-        target.target: sides_of(mask_of(maps, target.left), mask_of(maps, target.right))
-        for target in planned.targets
-        if target.left and target.right
-    }
-    seconds = time.perf_counter() - started
-    return Prediction(model.id, model.card, planned.weight, planned.rank, masks, sides, seconds, tuple(notes))
+class _Runner:
+    """One case: its images, where it computes, and the boxes found so far."""
+
+    def __init__(
+        self,
+        volumes: Sequence[Volume],
+        device: str,
+        progress: Progress | None,
+        load: Callable[[InstalledPart], TrainedNetwork],
+    ) -> None:
+        self._volumes, self._device, self._progress, self.load = volumes, device, progress, load
+        self._boxes: dict[tuple[str, tuple[PartValues, ...], float], Box | None] = {}
+
+    def predict(self, planned: PlannedModel, jobs: Mapping[int, Job], ahead: Ahead) -> Prediction:
+        """Every target of one model."""
+        started = time.perf_counter()
+        notes: list[str] = []
+        maps = self._in_box(planned, notes) if planned.locator else self._label_maps(planned, jobs, ahead, notes)
+        parts = {part: LabelledPart(labels) for part, labels in maps.items()}
+        masks = {target.target: mask_of(parts, target.whole) for target in planned.targets}
+        sides = {
+            target.target: sides_of(mask_of(parts, target.left), mask_of(parts, target.right))
+            for target in planned.targets
+            if target.left and target.right
+        }
+        seconds = time.perf_counter() - started
+        model = planned.model
+        return Prediction(model.id, model.card, planned.weight, planned.rank, masks, sides, seconds, tuple(notes))
+
+    def _label_maps(
+        self, runs: PlannedModel | Locator, jobs: Mapping[int, Job], ahead: Ahead, notes: list[str]
+    ) -> LabelMaps:
+        """The label map of each part, on the grid of the volumes that are prepared ahead; notes are added to."""
+        model = runs.model
+        maps: dict[int, NDArray[np.unsignedinteger]] = {}
+        for count, (index, job) in enumerate(jobs.items()):
+
+            def tick(done: int, total: int, before: int = count) -> None:
+                if self._progress:
+                    # Parts have much the same number of tiles; the total is corrected as they come.
+                    self._progress(model.id, before * total + done, len(jobs) * total)
+
+            labelled = label(
+                *ahead.take(job),
+                self._device,
+                mirror=model.use_mirroring is not False,
+                tile_step=model.tile_step_size,
+                low_precision=runs.low_precision,
+                wanted={value for use in runs.uses if use.part == index for value in use.values},
+                tick=tick,
+            )
+            maps[index] = labelled.labels
+            notes += labelled.notes
+        return maps
+
+    def _in_box(self, runs: PlannedModel | Locator, notes: list[str]) -> LabelMaps:
+        """The same, on the whole grid, of a model that sees a box only, or everything if it has no locator."""
+        volumes, jobs, grid = list(self._volumes), _jobs(runs), self._volumes[0].grid
+        box: Box | None = None
+        if runs.locator:
+            box = self._box(runs.locator, notes)
+            if box is None:
+                notes.append(f"it did not run, for {runs.locator.model.id} found nothing to look around")
+                return {part: np.zeros(grid.shape, dtype=np.uint8) for part in jobs}
+            volumes = [cut(volume, box) for volume in volumes]
+        with Ahead(jobs.values(), volumes, self.load) as ahead:
+            maps = self._label_maps(runs, jobs, ahead, notes)
+        return {part: paste(labels, box, grid) for part, labels in maps.items()} if box else maps
+
+    def _box(self, locator: Locator, notes: list[str]) -> Box | None:
+        """Where the locator finds what it is to find, with its margin; None: nowhere."""
+        key = locator.model.id, locator.found, locator.margin_mm
+        if key not in self._boxes:
+            parts = {part: LabelledPart(labels) for part, labels in self._in_box(locator, notes).items()}
+            self._boxes[key] = box_around(mask_of(parts, locator.found).box, self._volumes[0].grid, locator.margin_mm)
+        return self._boxes[key]

@@ -129,6 +129,7 @@ class _Search:
             reorient=entry.reorient,
             spacing_mm=entry.spacing_mm or folders[0].spacing_mm,
             num_training=card.num_training,
+            crop=entry.crop,
         )
 
     def _entry_part(
