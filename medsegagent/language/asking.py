@@ -17,8 +17,9 @@ from medsegagent.vocabulary import Vocabulary
 from medsegagent.vocabulary.text import stem
 
 _MOST_READINGS = 8
-_MOST_ROUNDS = 8
-"""How often a wording that is itself unclear is taken up again."""
+_MOST_READS = 64
+_MOST_TEXT = 40_000
+"""Characters that are read in all: wordings of a long text are few."""
 _MALE = frozenset({"prostate", "seminal_vesicle", "testis"})
 _FEMALE = frozenset({"uterus", "ovary", "vagina"})
 
@@ -52,11 +53,11 @@ def question_about(
     """
     readings: dict[object, str] = {}
     unclear_yet = [(instruction, doubts)]
-    for _ in range(_MOST_ROUNDS):
-        if not unclear_yet:
-            break
+    reads_left = min(_MOST_READS, _MOST_TEXT // len(instruction))
+    while unclear_yet and reads_left > 0:
         text, open_doubts = unclear_yet.pop(0)
-        for wording in _wordings(text, open_doubts):
+        for wording in islice(_wordings(text, open_doubts), reads_left):
+            reads_left -= 1
             request, left = read(wording)
             if left:
                 unclear_yet.append((wording, left))

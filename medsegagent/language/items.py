@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from medsegagent.language.request import Span
 from medsegagent.language.typos import corrections, split_compound
@@ -50,11 +51,15 @@ class Item:
 
     def has(self, *classes: str) -> bool:
         """Whether it belongs to one of these word classes."""
-        return any(name in classes for name, _ in self.words)
+        return bool(self.words) and not self._classes.isdisjoint(classes)
 
     def value(self, name: str) -> str:
         """Its value in a word class; empty if it is not in it."""
         return next((value for cls, value in self.words if cls == name), "")
+
+    @cached_property
+    def _classes(self) -> frozenset[str]:
+        return frozenset(name for name, _ in self.words)
 
     @property
     def is_break(self) -> bool:

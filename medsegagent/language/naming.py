@@ -21,15 +21,17 @@ def merged_targets(
         wanted: Mentions, each with the items that its positions count.
         vocabulary: The vocabulary.
     """
-    found: dict[str, Target] = {}
+    found: dict[str, list[Target]] = {}
     for items, mention in wanted:
         target = _target(instruction, items, mention, vocabulary)
-        known = found.get(target.id)
-        if known is not None:
-            lesions = tuple(dict.fromkeys(known.lesions + target.lesions))
-            target = known.model_copy(update={"spans": known.spans + target.spans, "lesions": lesions})
-        found[target.id] = target
-    return tuple(found.values())
+        found.setdefault(target.id, []).append(target)
+    return tuple(_merged(same) if len(same) > 1 else same[0] for same in found.values())
+
+
+def _merged(same: Sequence[Target]) -> Target:
+    spans = tuple(span for target in same for span in target.spans)
+    lesions = tuple(dict.fromkeys(lesion for target in same for lesion in target.lesions))
+    return same[0].model_copy(update={"spans": spans, "lesions": lesions})
 
 
 def _target(instruction: str, items: Sequence[Item], mention: Mention, vocabulary: Vocabulary) -> Target:

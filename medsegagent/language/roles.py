@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -11,6 +12,8 @@ from medsegagent.language.mentions import GENERIC, Mention
 from medsegagent.language.scopes import exclude_before, walk_scopes
 from medsegagent.language.sides import is_list
 from medsegagent.vocabulary import Vocabulary
+
+_SHORTLY = 30
 
 
 def assign_roles(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
@@ -155,13 +158,14 @@ def _take_side(items: Sequence[Item], earlier: Sequence[Mention], mention: Menti
 def _image_of_a_whole(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
     """As in "MRI brain: hippocampus", "SDH on CT brain", "glioma: core": wholes that head or end a request."""
     for mention in [m for m in mentions if m.role == "target" and vocabulary.concept(m.id).kind != "region"]:
-        others = [m for m in mentions if m.ids != mention.ids and m.role == "target" and _shows(mention, m, vocabulary)]
         follows = mention.first > 0 and is_imaging(items[mention.first - 1])
         precedes = mention.last < len(items) and is_imaging(items[mention.last])
         heading = mention.last < len(items) and items[mention.last].mark == ":"
         if _is_story(items, mention, mentions):
             mention.role = "context"
             continue
+        nearby = mentions if follows or precedes or heading else _shortly_before(mention, mentions)
+        others = [m for m in nearby if m.ids != mention.ids and m.role == "target" and _shows(mention, m, vocabulary)]
         if follows or precedes:
             others = [m for m in others if not _and_between(items, mention, m)]
         elif heading:
@@ -200,18 +204,22 @@ def _and_between(items: Sequence[Item], one: Mention, other: Mention) -> bool:
     return is_list(gap) and any(item.has("and", "or") or item.mark in ("+", "&") for item in gap)
 
 
+def _shortly_before(whole: Mention, mentions: Sequence[Mention]) -> Sequence[Mention]:
+    end = bisect_left(mentions, whole.first, key=lambda m: m.first)
+    start = bisect_left(mentions, whole.first - _SHORTLY, key=lambda m: m.first)
+    return mentions[start:end]
+
+
 def _explains(items: Sequence[Item], part: Mention, whole: Mention, vocabulary: Vocabulary) -> bool:
     """As in "crystalline lens, both eyes", "a, b and c: the arch branches", "eye including the lens"."""
     gap = items[part.last : whole.first]
-    if part.first < whole.first and len(gap) < 30:
-        apart = not any(item.has("and", "with", "or") or item.mark in ("+", "&", "/") for item in gap)
-        site = vocabulary.site(part.id) == whole.id and vocabulary.concept(part.id).kind == "lesion"
-        return (
-            any(item.mark == ":" for item in gap)
-            or (apart and site and 0 < len(gap) < 6 and not any(item.is_break for item in gap))
-            or (bool(whole.side) and not part.side and len(gap) < 3 and any(item.mark == "," for item in gap))
-        )
-    return False
+    apart = not any(item.has("and", "with", "or") or item.mark in ("+", "&", "/") for item in gap)
+    site = vocabulary.site(part.id) == whole.id and vocabulary.concept(part.id).kind == "lesion"
+    return (
+        any(item.mark == ":" for item in gap)
+        or (apart and site and 0 < len(gap) < 6 and not any(item.is_break for item in gap))
+        or (bool(whole.side) and not part.side and len(gap) < 3 and any(item.mark == "," for item in gap))
+    )
 
 
 def absorb_parts(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:

@@ -188,7 +188,8 @@ class Vocabulary:
 
     def contains(self, outer: str, inner: str) -> bool:
         """Whether `inner` lies in `outer` by anatomy: a part, a member, or a lesion of it (or the same concept)."""
-        return inner in self and outer in self.wholes(inner)
+        known = self._wholes.get(inner)
+        return outer in known if known is not None else inner in self and outer in self.wholes(inner)
 
     def may_hold(self, outer: str, inner: str) -> bool:
         """Whether voxels of `inner` may be voxels of `outer` too: by anatomy, or as a lesion that may lie anywhere."""

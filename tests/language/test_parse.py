@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 import unicodedata
 
 import pytest
@@ -243,3 +244,15 @@ class TestProperties:
     def test_composed_and_decomposed_accents_are_the_same(self, query: str) -> None:
         decomposed = unicodedata.normalize("NFD", query)
         assert [t.concepts for t in read(decomposed).targets] == [t.concepts for t in read(query).targets]
+
+
+@pytest.mark.parametrize("piece", ["请分割左肾和肝脏，", "肝", "liver and spleen, "])
+def test_reading_takes_time_in_proportion_to_the_length(piece: str) -> None:
+    def seconds(length: int) -> float:
+        text = (piece * length)[:length]
+        started = time.process_time()
+        read(text)
+        return time.process_time() - started
+
+    seconds(100)
+    assert seconds(16_000) < 9 * min(seconds(4_000) for _ in range(3))  # 4 in proportion, 16 in its square
