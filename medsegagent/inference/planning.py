@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from medsegagent.cards.library import Library
@@ -17,7 +17,7 @@ from medsegagent.inference.locating import Helpers
 from medsegagent.inference.plan import InstalledModel, Plan, PlannedModel, Skipped
 from medsegagent.inference.ranking import Rank, rank
 from medsegagent.inference.values import planned_target
-from medsegagent.matching.selection import CardSelection, Selection
+from medsegagent.matching.selection import CardSelection, Selection, TargetLabels
 from medsegagent.models.store import Store
 
 
@@ -42,7 +42,8 @@ def plan(
     """Make a selection runnable.
 
     A target that a model cannot give whole is left out for that model. Models of one voter (speeds, versions) answer
-    each target once, the highest-ranked first; a target that has enough voters takes no more.
+    each target once, the highest-ranked first; a target that has enough voters takes no more. An answer that has only a
+    part of a target votes only where no other has more.
 
     Args:
         selection: Cards and labels.
@@ -83,9 +84,13 @@ def plan(
     planned: list[PlannedModel] = []
     answered: dict[tuple[str, str], str] = {}
     voters: Counter[str] = Counter()
-    for candidate in sorted(candidates, key=lambda candidate: (candidate.preference, candidate.rank)):
+    candidates.sort(key=lambda candidate: (candidate.preference, candidate.rank))
+    fullest = _fullest(candidates)
+    for candidate in candidates:
         model = candidate.model
-        given = [target for labels in candidate.chosen.targets if (target := planned_target(model, labels))]
+        answers = {labels.target: labels for labels in candidate.chosen.targets}
+        able = [target for labels in answers.values() if (target := planned_target(model, labels))]
+        given = [target for target in able if _held(answers[target.target]) == fullest[target.target]]
         open_targets = [target for target in given if voters[target.target] < choice.per_target]
         fresh = tuple(target for target in open_targets if (model.voter, target.target) not in answered)
         voters.update(target.target for target in fresh)
@@ -101,7 +106,7 @@ def plan(
                     reason=candidate.rank.reason + (f"; on the box that {locator.model.id} finds" if locator else ""),
                     low_precision=effort.fast,
                     locator=locator,
-                    warnings=told,
+                    warnings=(*told, *_shortfalls(model, [answers[target.target] for target in fresh])),
                 )
             )
         elif given and not open_targets:
@@ -110,11 +115,37 @@ def plan(
         elif given:
             reason = f"another version of {answered[model.voter, open_targets[0].target]}, which ranks higher"
             skipped.append(Skipped(card=model.card, model=model.id, reason=reason))
+        elif able:
+            reason = "; ".join(f"has {answers[target.target].partial} of {target.target}" for target in able)
+            skipped.append(Skipped(card=model.card, model=model.id, reason=f"{reason}, others have more"))
         else:
             wanted = ", ".join(labels.target for labels in candidate.chosen.targets)
             skipped.append(Skipped(card=model.card, model=model.id, reason=f"does not give {wanted}", lacks="model"))
     where, reason = choose_device(device) if planned else (device, "nothing to run")
     return Plan(models=tuple(planned), skipped=tuple(skipped), device=where, device_reason=reason)
+
+
+def _held(answer: TargetLabels) -> tuple[str, ...] | None:
+    """The parts that an answer has; None: all, or near enough."""
+    return answer.partial.held if answer.partial else None
+
+
+def _fullest(candidates: Iterable[_Candidate]) -> dict[str, tuple[str, ...] | None]:
+    """Target -> the parts that its fullest answer has, of equally full ones the best ranked: the others do not vote."""
+    best: dict[str, tuple[str, ...] | None] = {}
+    for candidate in candidates:
+        for answer in candidate.chosen.targets:
+            if planned_target(candidate.model, answer):
+                held, before = _held(answer), best.setdefault(answer.target, _held(answer))
+                if before is not None and (held is None or len(held) > len(before)):
+                    best[answer.target] = held
+    return best
+
+
+def _shortfalls(model: InstalledModel, answers: Iterable[TargetLabels]) -> Iterator[str]:
+    for answer in answers:
+        if answer.partial:
+            yield f"{answer.target}: {model.id} has {answer.partial}; no model that can run has more."
 
 
 def refusal(todo: Plan, selection: Selection, library: Library) -> MedSegAgentError:

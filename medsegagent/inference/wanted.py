@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from medsegagent.cards.card import DatasetCard, ModelEntry
@@ -37,7 +37,8 @@ def wanted(
     Returns:
         Each with the labels it is wanted for, and why.
     """
-    ready, rest = [], []
+    ready: list[_Candidate] = []
+    rest: list[_Candidate] = []
     for chosen in selection.cards:
         card = library.cards[chosen.card]
         for entry in card.models:
@@ -48,6 +49,8 @@ def wanted(
             if offer.access == "download":
                 later = {name: labels for name, labels in answers.items() if name not in now}
                 rest.append(_Candidate(offer, rank(entry, card, scan_mm), later))
+    fullest = list(_fullest(selection, [*ready, *rest]))
+    ready, rest = fullest[: len(ready)], fullest[len(ready) :]
     votes = _Votes(per_target)
     for one in sorted(ready, key=lambda one: one.rank):
         votes.add(one)
@@ -88,6 +91,18 @@ class _Votes:
         for name in targets:
             self._voters.setdefault(name, set()).add(one.offer.entry.voter or one.offer.entry.id)
         return targets
+
+
+def _fullest(selection: Selection, candidates: Iterable[_Candidate]) -> Iterator[_Candidate]:
+    """The candidates without answers that have only a part of a target of which another one has all."""
+    partial = {(card.card, answer.target) for card in selection.cards for answer in card.targets if answer.partial}
+    candidates = list(candidates)
+    whole = {name for one in candidates for name in one.answers if (one.offer.card.name, name) not in partial}
+    for one in candidates:
+        kept = {
+            n: labels for n, labels in one.answers.items() if n not in whole or (one.offer.card.name, n) not in partial
+        }
+        yield one._replace(answers=kept)
 
 
 def _answers(card: DatasetCard, entry: ModelEntry, chosen: CardSelection) -> dict[str, frozenset[str]]:

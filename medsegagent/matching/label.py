@@ -10,7 +10,8 @@ from medsegagent.cards.binding import Binding
 from medsegagent.cards.library import Library
 from medsegagent.language.request import Request, Target
 from medsegagent.matching.answers import Answers, concept_answers, target_answers
-from medsegagent.matching.selection import CardSelection, LabelExpression, Selection, TargetLabels
+from medsegagent.matching.completeness import Part, partial, parts_of
+from medsegagent.matching.selection import CardSelection, LabelExpression, Partial, Selection, TargetLabels
 from medsegagent.vocabulary import Sided, Vocabulary, load
 
 
@@ -21,7 +22,7 @@ def by_label(request: Request, library: Library, cards: Iterable[str]) -> Select
     """
     vocabulary = load()
     excluded = [_meanings(target_answers(target, library, vocabulary)) for target in request.exclusions]
-    wanted = [_wanted(target, library, vocabulary) for target in request.targets]
+    wanted = [_wanted(target, library, vocabulary, excluded) for target in request.targets]
     found = []
     for name in sorted(cards):
         chooser = _Chooser(library.bindings[name], library.label_values[name], excluded, vocabulary)
@@ -39,15 +40,20 @@ class _Wanted:
     lesions: tuple[Answers, ...]
     left: _Wanted | None = None
     right: _Wanted | None = None
+    parts: tuple[Part, ...] = ()
 
 
-def _wanted(target: Target, library: Library, vocabulary: Vocabulary, halves: bool = True) -> _Wanted:
+def _wanted(
+    target: Target, library: Library, vocabulary: Vocabulary, excluded: Sequence[frozenset[Sided]] | None = None
+) -> _Wanted:
+    """What is wanted; of a half of a pair, for which `excluded` is None, no halves and no parts."""
     left = right = None
-    if halves and not target.side and any(vocabulary.concept(id_).paired for id_ in target.concepts):
+    if excluded is not None and not target.side and any(vocabulary.concept(id_).paired for id_ in target.concepts):
         sided = [target.model_copy(update={"side": side}) for side in ("left", "right")]
-        left, right = (_wanted(half, library, vocabulary, halves=False) for half in sided)
+        left, right = (_wanted(half, library, vocabulary) for half in sided)
     lesions = tuple(concept_answers(id_, target.side or "", library, vocabulary) for id_ in target.lesions)
-    return _Wanted(target, target_answers(target, library, vocabulary), lesions, left, right)
+    parts = () if excluded is None else parts_of(target, library.cards_with, excluded, vocabulary)
+    return _Wanted(target, target_answers(target, library, vocabulary), lesions, left, right, parts)
 
 
 def _answers_of(chooser: _Chooser, wanted: Sequence[_Wanted]) -> Iterator[TargetLabels]:
@@ -58,7 +64,14 @@ def _answers_of(chooser: _Chooser, wanted: Sequence[_Wanted]) -> Iterator[Target
         right = chooser.expression(item.right) if item.right else None
         if left is None or right is None:
             left = right = None
-        yield TargetLabels(target=item.target.id, whole=whole, left=left, right=right, reason=_reason(whole))
+        yield TargetLabels(
+            target=item.target.id,
+            whole=whole,
+            left=left,
+            right=right,
+            reason=_reason(whole),
+            partial=chooser.partial(item.parts, whole),
+        )
 
 
 def _reason(expression: LabelExpression) -> str:
@@ -95,6 +108,10 @@ class _Chooser:
         plus = [binding.label for binding in chosen]
         also = dict.fromkeys(binding.label for found in lesions for binding in found)
         return self._build(plus, self._inside(wanted.target, plus), list(also))
+
+    def partial(self, parts: Sequence[Part], chosen: LabelExpression) -> Partial | None:
+        """What the card has of a target's parts, if that is too little."""
+        return partial(parts, [b for b in self._bindings if b.label in chosen.plus], self._vocabulary)
 
     def _answering(self, answers: Answers) -> list[Binding]:
         for tier in answers.tiers:

@@ -31,6 +31,19 @@ class LabelExpression(_Frozen):
     values: tuple[int, ...]
 
 
+class Partial(_Frozen):
+    """What a card has of a target of which it lacks much."""
+
+    held: tuple[str, ...]
+    """Names of the parts that it has."""
+    of: int
+    """Parts in all."""
+
+    def __str__(self) -> str:
+        names = ", ".join(self.held[:3]) + (f" and {len(self.held) - 3} more" if len(self.held) > 3 else "")
+        return f"only {len(self.held)} of {self.of} parts ({names})"
+
+
 class TargetLabels(_Frozen):
     """How one card answers one target.
 
@@ -43,6 +56,8 @@ class TargetLabels(_Frozen):
     left: LabelExpression | None = None
     right: LabelExpression | None = None
     reason: str = ""
+    partial: Partial | None = None
+    """Set where the card has too little of the target to vote on it beside others that have all."""
 
 
 class CardSelection(_Frozen):

@@ -10,7 +10,7 @@ from medsegagent.inference.choice import Choice
 from medsegagent.inference.ranking import rank
 from medsegagent.inference.wanted import wanted
 from medsegagent.language.request import Request
-from medsegagent.matching.selection import CardSelection, LabelExpression, Selection, TargetLabels
+from medsegagent.matching.selection import CardSelection, LabelExpression, Partial, Selection, TargetLabels
 
 NAMES = ("A", "B", "C", "D")
 
@@ -68,6 +68,64 @@ class TestWhichModelsRun:
         assert ran(Choice(only=("b", "D"))) == ["b/model", "d/model"]
         assert ran(Choice(exclude=("a/model", "B"))) == ["c/model", "d/model"]
         assert ran(Choice(only=("a", "b"), exclude=("a",))) == ["b/model"]
+
+
+class TestAnswersThatHaveOnlyAPart:
+    """Of what was asked for: two of the heart's chambers."""
+
+    @staticmethod
+    def selection(**held: int) -> Selection:
+        """Card name -> how many of eight parts it has."""
+        names = tuple(f"part {number}" for number in range(8))
+        chosen = [
+            CardSelection(
+                card=name,
+                targets=(
+                    TargetLabels(
+                        target="thing",
+                        whole=LabelExpression(plus=("label_1",), values=(1,)),
+                        partial=Partial(held=names[:count], of=8) if count < 8 else None,
+                    ),
+                ),
+            )
+            for name, count in held.items()
+        ]
+        return Selection(request=Request(instruction="x"), cards=tuple(chosen))
+
+    @staticmethod
+    def models(*names: str) -> list[Any]:
+        return [model(name, id=f"{name.lower()}/model") for name in names]
+
+    def test_do_not_vote_where_another_has_all_whatever_their_rank(self) -> None:
+        cards = [card("A", 2), card("B", 2), card("C", 9)]
+        planned = run(self.selection(A=2, B=3, C=8), cards, *self.models("A", "B", "C"))
+        assert [item.model.card for item in planned.models] == ["C"]
+        assert planned.models[0].warnings == ()
+        assert "only 2 of 8 parts (part 0, part 1) of thing" in planned.skipped[0].reason
+
+    def test_run_where_nothing_usable_has_more_and_say_so(self) -> None:
+        cards = [card("A", 2), card("B", 9), card("C", 9), card("D", 9)]
+        planned = run(self.selection(A=2, B=3, C=8, D=3), cards, *self.models("A", "B", "D"))
+        assert [item.model.card for item in planned.models] == ["B", "D"]
+        assert "b/model has only 3 of 8 parts" in planned.models[0].warnings[0]
+        excluded = run(self.selection(A=2, C=8), cards, *self.models("A", "C"), choice=Choice(exclude=("C",)))
+        assert [item.model.card for item in excluded.models] == ["A"]
+
+    def test_are_not_installed_where_one_with_all_can_be(self) -> None:
+        labels = {"label_1": 1}
+        library = Library(
+            {
+                "A": public("A", {"id": "a/part"}, labels=labels),
+                "B": public("B", {"id": "b/whole"}, labels=labels | {f"x{n}": n for n in range(2, 20)}),
+                "C": public("C", {"id": "c/bound", "source": {"licence_required": True}}, labels=labels),
+            }
+        )
+        (offer,) = wanted(self.selection(A=2, B=8), library)
+        assert offer.entry.id == "b/whole"
+        (offer,) = wanted(self.selection(A=2, B=8), library, installed={"a/part": ["label_1"]})
+        assert offer.entry.id == "b/whole"
+        (offer,) = wanted(self.selection(A=2, C=8), library)
+        assert offer.entry.id == "a/part"
 
 
 class TestWhichModelsToInstall:

@@ -169,6 +169,35 @@ class TestRefusals:
         assert dropped["BraTS21"] == "anatomy"
 
 
+class TestPartialAnswers:
+    """Their labels stay selected, as the benchmark counts them; planning keeps them from voting against whole ones."""
+
+    @staticmethod
+    def partial(instruction: str, library: Library = LIBRARY) -> dict[str, str]:
+        cards = medsegagent.match(instruction, library).cards
+        return {card.card: str(card.targets[0].partial) for card in cards if card.targets[0].partial}
+
+    def test_a_card_that_lacks_much_of_what_others_have_is_marked(self) -> None:
+        assert self.partial("heart in MRI").keys() == {"ACDC"}
+        assert self.partial("heart in MRI")["ACDC"].startswith("only 3 of ")
+        assert self.partial("abdominal organs in CT").keys() >= {"LiTS", "KiTS23", "CT-ORG"}
+        assert "AMOS22_Task2" not in self.partial("abdominal organs in CT")
+
+    @pytest.mark.parametrize(
+        "instruction",
+        ["kidneys in CT", "ribs in CT", "lungs in CT", "spine in CT", "bones in CT", "liver tumour in CT"],
+    )
+    def test_rare_parts_sides_and_lesions_make_none_partial(self, instruction: str) -> None:
+        assert self.partial(instruction) == {}
+
+    def test_parts_that_are_not_wanted_or_that_no_card_has_do_not_count(self) -> None:
+        chambers = card("Ventricles", {"left heart ventricle": 1, "right heart ventricle": 2, "myocardium": 3}, ("CT",))
+        atria = card("Atria", {"left atrium": 1, "right atrium": 2}, ("CT",))
+        assert self.partial("heart in CT", library_of(chambers)) == {}
+        assert self.partial("heart in CT", library_of(chambers, atria)).keys() == {"Ventricles", "Atria"}
+        assert self.partial("heart without the atria in CT", library_of(chambers, atria)) == {}
+
+
 class TestProperties:
     QUERIES = ("kidneys in CT", "heart, MRI", "abdominal tumours in CT", "left lung, CT", "spine without L3, CT")
 
