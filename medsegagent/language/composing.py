@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medsegagent.language.items import Item
+from medsegagent.language.items import LIST_MARKS, Item
 from medsegagent.language.mentions import Mention
 from medsegagent.language.shared_heads import SharedHeads
 from medsegagent.vocabulary import Vocabulary
-
-_LIST_MARKS = frozenset(",/+&、")
 
 
 class Composer:
@@ -65,8 +63,8 @@ class Composer:
         return (
             bool(gap)
             and len(gap) < 5
-            and any(i.has("and", "or") or i.mark in _LIST_MARKS for i in gap)
-            and all(i.has("and", "or", "filler", "side", "all") or i.mark in _LIST_MARKS or i.mark == "-" for i in gap)
+            and any(i.has("and", "or") or i.mark in LIST_MARKS for i in gap)
+            and all(i.has("and", "or", "filler", "side", "all") or i.mark in LIST_MARKS or i.mark == "-" for i in gap)
         )
 
     def _sited(self, family: Mention, site: Mention) -> Mention:

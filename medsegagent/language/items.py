@@ -15,6 +15,7 @@ from medsegagent.vocabulary.text import Token, stem, tokenize
 
 _CAMEL = re.compile(r"(?<=[a-z])[a-z](?=[A-Z][a-z])|(?<=[a-z])[a-z](?=[A-Z]{2,}$)")
 BREAKS = frozenset(".;!?。；！？\n")
+LIST_MARKS = frozenset(",/+&、")
 
 
 @dataclass(frozen=True)

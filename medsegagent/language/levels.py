@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from medsegagent.language.items import Item
+from medsegagent.language.items import LIST_MARKS, Item
 from medsegagent.vocabulary import Vocabulary
 
 LETTERS = {
@@ -15,7 +15,6 @@ LETTERS = {
 _COUNTS = {"c": 7, "t": 12, "l": 5, "s": 5}
 ORDER = tuple(f"vertebra_{letter}{number}" for letter in "ctls" for number in range(1, _COUNTS[letter] + 1))
 _RANGE_MARKS = frozenset("-–—~〜～−‐‑")
-_LIST_MARKS = frozenset(",/+&、")
 _TO_WORDS = ("to",)
 
 
@@ -96,7 +95,7 @@ def _joined(items: Sequence[Item], position: int) -> int | None:
 
 
 def _joins(item: Item) -> bool:
-    return item.mark in _RANGE_MARKS or item.mark in _LIST_MARKS or item.has("to", "and", "or")
+    return item.mark in _RANGE_MARKS or item.mark in LIST_MARKS or item.has("to", "and", "or")
 
 
 def _is_range(between: Sequence[Item]) -> bool:

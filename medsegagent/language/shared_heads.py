@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from medsegagent.language.items import Item
+from medsegagent.language.items import LIST_MARKS, Item
 from medsegagent.language.mentions import Mention, is_generic
 from medsegagent.vocabulary import Vocabulary
 from medsegagent.vocabulary.text import stem
-
-_LIST_MARKS = frozenset(",/+&、")
 
 
 class SharedHeads:
@@ -23,7 +21,7 @@ class SharedHeads:
         """As in "superior and inferior vena cava", "gluteus maximus and medius": the neighbour has the missing word."""
         out = list(mentions)
         for position, item in enumerate(self._items):
-            if not (item.has("and", "or", "to", "not") or item.mark in _LIST_MARKS):
+            if not (item.has("and", "or", "to", "not") or item.mark in LIST_MARKS):
                 continue
             out += self._completed(position, out)
         return sorted(out, key=lambda mention: mention.first)
