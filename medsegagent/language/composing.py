@@ -171,6 +171,8 @@ class Composer:
                 out.append(self._sited(mention, following))
                 index += 2
                 linked = any(item.has("of", "in", "from_") for item in self.gap(mention, following))
+                if linked:
+                    self._share_site(out, following)
                 while (
                     linked
                     and index < len(mentions)
@@ -187,6 +189,14 @@ class Composer:
             out.append(mention)
             index += 1
         return out
+
+    def _share_site(self, out: list[Mention], site: Mention) -> None:
+        """As in "cysts and tumours of the kidney": lesions listed before the last one are there too."""
+        for index in range(len(out) - 2, -1, -1):
+            lesion = self._vocabulary.concept(out[index].id).kind == "lesion" and self.is_family(out[index])
+            if not lesion or not self._listed(self._items[out[index].last : out[index + 1].first]):
+                return
+            out[index].ids, out[index].side = (self.at(out[index].id, site.id),), out[index].side or site.side
 
     def _is_sited_family(self, mentions: list[Mention], index: int) -> bool:
         return index + 1 < len(mentions) and self.is_family(mentions[index + 1])
@@ -227,5 +237,6 @@ class Composer:
         for mention in mentions:
             if mention.adjective:
                 follows = self._items[mention.last] if mention.last < len(self._items) else None
-                mention.role = "target" if follows is not None and follows.has("neutral") else "context"
+                noun = follows is not None and (follows.has("neutral") or follows.word in ("part", "portion"))
+                mention.role = "target" if noun else "context"
         return mentions

@@ -69,7 +69,8 @@ def find_intent(items: Sequence[Item], loose: Sequence[Item]) -> Intent:
     asks = _asks(items, loose) or _yes_or_no(items)
     if any(item.has("object") for item in loose) and not imaging:
         return "none"
-    if asks and not (measures and not _about_the_world(loose)) and not _polite(items, wants):
+    commands = wants and _commands(items)
+    if asks and not (measures and not _about_the_world(loose)) and not commands and not _polite(items, wants):
         return "ask"
     if any(item.has("chat") for item in loose) or (
         any(item.has("smalltalk") for item in loose) and not imaging and not wants
@@ -109,6 +110,19 @@ def _polite(items: Sequence[Item], wants: bool) -> bool:
     first_ask = next((i for i, item in enumerate(items) if item.has("ask")), None)
     first_want = next((i for i, item in enumerate(items) if item.has("segment") and not item.has("ask")), None)
     return wants and first_ask is not None and first_want is not None and first_want < first_ask
+
+
+def _commands(items: Sequence[Item]) -> bool:
+    """As in "Which is the windpipe, segment it": after what is asked, a clause that begins with what to do."""
+    for position, item in enumerate(items):
+        if not item.has("segment") or item.has("ask", "neutral"):
+            continue
+        before = position
+        while before and items[before - 1].has("filler", "but") and not items[before - 1].meanings:
+            before -= 1
+        if before and items[before - 1].mark:
+            return True
+    return False
 
 
 def _is_sentence(loose: Sequence[Item]) -> bool:

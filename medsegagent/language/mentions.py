@@ -11,6 +11,8 @@ from medsegagent.language.items import Item
 from medsegagent.language.levels import ORDER, levels_from, numbered_from, segments_of
 from medsegagent.vocabulary import Meaning, Vocabulary
 
+_ABOVE = frozenset({"above", "superior", "cranial", "over"})
+_BELOW = frozenset({"below", "inferior", "caudal", "under", "beneath"})
 _AROUND = {"heart": "chest", "chest": "heart"}
 """Regions that one image shows together."""
 
@@ -183,7 +185,9 @@ def _levels_merged(found: list[Mention], items: Sequence[Item], vocabulary: Voca
             and _same_phrase(items, previous, mention)
         ):
             continue
-        if previous is None or not _near(items, previous.last, mention.first):
+        if previous is not None and (neighbour := _neighbour(items, previous, mention)):
+            out[-1] = Mention((neighbour,), previous.first, mention.last)
+        elif previous is None or not _near(items, previous.last, mention.first):
             out.append(mention)
         elif _is_level(mention) and _is_spine_word(previous, vocabulary):
             out[-1] = _as_level(mention, previous)
@@ -194,6 +198,18 @@ def _levels_merged(found: list[Mention], items: Sequence[Item], vocabulary: Voca
         else:
             out.append(mention)
     return out
+
+
+def _neighbour(items: Sequence[Item], noun: Mention, level: Mention) -> str:
+    """As in "the vertebra right above L1"; empty if this is nothing of the kind."""
+    gap = items[noun.last : level.first]
+    if noun.key != "vertebra" or not _is_level(level) or len(level.ids) > 1 or not 0 < len(gap) < 4:
+        return ""
+    step = -1 if any(_ABOVE & set(item.key.split()) for item in gap) else 1
+    if step > 0 and not any(_BELOW & set(item.key.split()) for item in gap):
+        return ""
+    place = ORDER.index(level.id) + step
+    return ORDER[place] if 0 <= place < len(ORDER) else ""
 
 
 def _same_phrase(items: Sequence[Item], level: Mention, noun: Mention) -> bool:

@@ -141,10 +141,19 @@ class _Chooser:
     def _is_unwanted(self, binding: Binding) -> bool:
         """The label is what was excluded, or a whole that has it as a member and cannot be split."""
         return any(
-            item in unwanted or not unwanted.isdisjoint(self._vocabulary.closure(item.id, item.side))
+            item in unwanted
+            or (
+                not unwanted.isdisjoint(self._vocabulary.closure(item.id, item.side))
+                and not self._has_inside(binding, unwanted)
+            )
             for unwanted in self._excluded
             for item in binding.concepts
         )
+
+    def _has_inside(self, whole: Binding, unwanted: frozenset[Sided]) -> bool:
+        """Whether the card labels what is excluded as some of the voxels of this whole, so that they can go."""
+        voxels = set(self._values[whole.label])
+        return any(_meets(other, unwanted) and voxels.issuperset(self._values[other.label]) for other in self._bindings)
 
     def _inside(self, target: Target, plus: list[str]) -> list[str]:
         """Labels within the chosen ones that are not meant: lesions of an organ, and excluded parts."""

@@ -137,3 +137,38 @@ class TestNoFalseFriends:
     )
     def test_a_function_is_not_what_it_mentions(self, instruction: str, expected: list[str]) -> None:
         assert names(instruction) == expected
+
+
+class TestAskedAndAskedFor:
+    @pytest.mark.parametrize(
+        "instruction",
+        [
+            "Can someone tell me which part is the windpipe, segment it on my neck CT",
+            "What is the trachea? Please segment it on CT.",
+        ],
+    )
+    def test_a_command_after_a_question_is_a_request(self, instruction: str) -> None:
+        assert names(instruction) == ["trachea"]
+
+    @pytest.mark.parametrize("instruction", ["What is the trachea?", "How do I segment the trachea on CT?"])
+    def test_a_question_alone_is_none(self, instruction: str) -> None:
+        assert names(instruction) == []
+
+
+@pytest.mark.parametrize(
+    ("instruction", "expected"),
+    [("the vertebra right above L1, CT", ("vertebra_t12",)), ("vertebra just below T12", ("vertebra_l1",))],
+)
+def test_a_vertebra_is_named_by_its_neighbour(instruction: str, expected: tuple[str, ...]) -> None:
+    (target,) = parse(instruction, VOCABULARY).targets
+    assert target.concepts == expected
+
+
+@pytest.mark.parametrize("instruction", ["cysts and tumours of the kidney, CT", "any cyst or tumour in the kidney, CT"])
+def test_lesions_listed_before_their_site_share_it(instruction: str) -> None:
+    assert names(instruction) == ["kidney cyst", "kidney tumor"]
+
+
+def test_an_excluded_part_leaves_a_whole_that_holds_its_voxels() -> None:
+    found = match("larynx without the glottis, CT", LIBRARY).labels
+    assert found == {"SegRap2023_Task1": [48, 50, 51]}
