@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from statistics import fmean
 
 from medsegagent.agents.base import TypedAgent
 from medsegagent.agents.messages import (
@@ -116,7 +115,14 @@ class ExecutorAgent(TypedAgent):
         predictions = [workspace.predictions[item.model.id] for item in done.models]
         covered = {target for prediction in predictions for target in prediction.masks}
         targets = [target for target in selection.request.targets if target.id in covered]
-        segmentation = fuse(predictions, targets, workspace.volumes[0].grid, workspace.vocabulary.may_hold)
+        segmentation = fuse(
+            predictions,
+            targets,
+            workspace.volumes[0].grid,
+            workspace.vocabulary.may_hold,
+            rule=workspace.options.fusion,
+            keep_outliers=workspace.options.keep_outliers,
+        )
         workspace.segmentation = segmentation
         workspace.add_seconds("fusion", time.perf_counter() - started)
         voxel_ml = segmentation.grid.voxel_ml
@@ -189,12 +195,12 @@ class ReporterAgent(TypedAgent):
 
 def _result(structure: Structure, voxel_ml: float) -> StructureResult:
     voxels = structure.where.count
-    dice = [value for value in structure.pairwise_dice.values() if value == value]  # NaN: both empty
     return StructureResult(
         id=structure.id,
         name=structure.name,
         volume_ml=voxels * voxel_ml,
         voxels=voxels,
-        voters=tuple(ballot.model for ballot in structure.ballots),
-        agreement=fmean(dice) if dice else None,
+        voters=tuple(ballot.model for ballot in structure.ballots if ballot.counted),
+        outliers=tuple(ballot.model for ballot in structure.ballots if ballot.outlier),
+        agreement=structure.mean_dice,
     )

@@ -9,11 +9,12 @@ from medsegagent.agents.messages import Task
 from medsegagent.agents.workspace import Options, Workspace
 from medsegagent.cards.library import Library
 from medsegagent.export.formats import check_formats
+from medsegagent.fusion.rules import rule_named
 from medsegagent.images.read import read_volumes
 from medsegagent.images.volume import Volume
 from medsegagent.inference.runner import Progress
 from medsegagent.inference.warm import WarmNetworks
-from medsegagent.models.store import find_installed
+from medsegagent.models.store import Store, find_installed
 from medsegagent.vocabulary import load as load_vocabulary
 
 SURE = 0.9
@@ -44,6 +45,7 @@ def open_case(
         family: CT, MR or PET, where the instruction names one; settles which series of a DICOM study is meant.
 
     Raises:
+        UsageError: If the options name a fusion rule or a model that does not exist.
         SeriesNeededError: If several series could be meant.
         ImageError: If an image cannot be used, or not for the formats asked for.
         CardError: If the library cannot be loaded.
@@ -53,17 +55,26 @@ def open_case(
     paths = {name: Path(path) for name, path in named.items()}
     check_formats(options.formats, next(iter(paths.values()), None))
     volumes = read_volumes(paths, series=options.series, family=family)
+    rule_named(options.fusion)
     cards = library if isinstance(library, Library) else Library.load(library)
+    store = find_installed(cards, Path(models_dir) if models_dir else None)
+    options.choice.check(_known_models(cards, store))
     return Workspace(
         library=cards,
         vocabulary=load_vocabulary(),
-        store=find_installed(cards, Path(models_dir) if models_dir else None),
+        store=store,
         volumes=volumes,
         options=options,
         folder=Path(folder),
         progress=progress,
         networks=networks,
     )
+
+
+def _known_models(library: Library, store: Store) -> set[tuple[str, str]]:
+    """Id and card of all models there are, installed or not."""
+    public = {(entry.id, card.name) for card in library.cards.values() for entry in card.models}
+    return public | {(model.id, model.card) for model in store.models}
 
 
 def task_for(instruction: str, volumes: tuple[Volume, ...], modality: str | None = None) -> Task:

@@ -139,6 +139,9 @@ class StructureResult(Content):
     volume_ml: float
     voxels: int
     voters: tuple[str, ...]
+    """Whose votes count."""
+    outliers: tuple[str, ...] = ()
+    """Who disagrees far beyond the others; among the voters only if the user wants it."""
     agreement: float | None
     """Mean pairwise Dice between the voters; None with fewer than two."""
 

@@ -32,6 +32,8 @@ class Options:
         keep_predictions: Write every model's own masks too.
         choice: Which of the models that could answer run.
         effort: How thoroughly they run.
+        fusion: How their masks become one, of `medsegagent.fusion.rules.RULES`.
+        keep_outliers: Let a model vote that disagrees far beyond the others.
         isolate: Run each model in a process of its own.
         formats: Further file formats, of `medsegagent.export.formats.FORMATS`.
         series: Which series of a DICOM study: its number or a part of its description; empty for the one that fits.
@@ -44,6 +46,8 @@ class Options:
     keep_predictions: bool = False
     choice: Choice = field(default_factory=Choice)
     effort: Effort = field(default_factory=Effort)
+    fusion: str = "majority"
+    keep_outliers: bool = False
     isolate: bool = False
     formats: tuple[str, ...] = ()
     series: str = ""

@@ -52,6 +52,16 @@ def segment(
     ] = None,
     only: Annotated[list[str] | None, typer.Option("--only", help="Run no others (repeatable).")] = None,
     exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Never run it (repeatable).")] = None,
+    fusion: Annotated[
+        str, typer.Option("--fusion", help="How masks become one: majority, staple, intersection, union or best.")
+    ] = "majority",
+    weight: Annotated[
+        list[str] | None,
+        typer.Option("--weight", help="NAME=2.5: the vote of a model, card, or publisher; else 1 (repeatable)."),
+    ] = None,
+    keep_outliers: Annotated[
+        bool, typer.Option("--keep-outliers", help="Let a model vote that disagrees far beyond the others.")
+    ] = False,
     folds: Annotated[
         list[str] | None, typer.Option("--folds", help="Only this fold of each model (repeatable): 0, 1, ..., all.")
     ] = None,
@@ -83,9 +93,10 @@ def segment(
     """Segment what INSTRUCTION asks for. Research software, not a medical device."""
     from medsegagent.agents.workspace import Options
     from medsegagent.cli.running import image_arguments, run_case, show_run
-    from medsegagent.inference.choice import Choice
+    from medsegagent.inference.choice import Choice, weights_named
     from medsegagent.inference.effort import Effort, folds_named
 
+    weights = weights_named(weight or ())
     options = Options(
         device=device,
         force=force,
@@ -94,7 +105,9 @@ def segment(
         keep_predictions=keep_predictions,
         formats=tuple(formats or ()),
         series=series,
-        choice=Choice(max_models, tuple(prefer or ()), tuple(only or ()), tuple(exclude or ())),
+        choice=Choice(max_models, tuple(prefer or ()), tuple(only or ()), tuple(exclude or ()), weights),
+        fusion=fusion,
+        keep_outliers=keep_outliers,
         effort=Effort(folds_named(folds or ()), tta, step_size, fast),
         isolate=isolate,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from itertools import combinations
 from typing import Literal
 
@@ -43,7 +44,11 @@ def side_of(
 
 
 def count_ballots(
-    fused: Boxed[np.bool_], own: dict[str, Boxed[np.bool_]], voters: tuple[Prediction, ...]
+    fused: Boxed[np.bool_],
+    own: dict[str, Boxed[np.bool_]],
+    voters: Sequence[Prediction],
+    outliers: Collection[str],
+    keep_outliers: bool,
 ) -> tuple[tuple[Ballot, ...], dict[tuple[str, str], float]]:
     """Compare each voter's own mask (by model id) with the fused one, and with each other voter's."""
     ballots = tuple(
@@ -54,6 +59,8 @@ def count_ballots(
             rank=voter.rank,
             voxels=own[voter.model].count,
             dice=dice(own[voter.model], fused),
+            outlier=voter.model in outliers,
+            counted=keep_outliers or voter.model not in outliers,
         )
         for voter in voters
     )

@@ -23,7 +23,8 @@ class Draft:
     """A fused structure before overlaps are settled; `mask` is changed in place by `settle`.
 
     `covers` are the concepts and the lesions asked for with them, `box` holds all that any voter says, `mask` and
-    `agreement` are of its shape, `voters` are best rank first.
+    `agreement` are of its shape, `voters` are best rank first: of `everybody` those whose votes
+    count.
     """
 
     id: str
@@ -37,6 +38,8 @@ class Draft:
     mask: NDArray[np.bool_]
     agreement: NDArray[np.uint8]
     voters: tuple[Prediction, ...]
+    everybody: tuple[Prediction, ...]
+    outliers: frozenset[str]
 
 
 def may_overlap(first: Draft, second: Draft, contains: Contains) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Literal
 
 import numpy as np
@@ -15,7 +16,10 @@ from medsegagent.images.volume import Grid
 
 @dataclass(frozen=True)
 class Ballot:
-    """One model's vote on one structure. `dice` is against the fused mask; NaN if both are empty."""
+    """One model's vote on one structure.
+
+    `dice` is against the fused mask; NaN if both are empty. An outlier's vote is only `counted` if the user wants it.
+    """
 
     model: str
     card: str
@@ -23,6 +27,8 @@ class Ballot:
     rank: int
     voxels: int
     dice: float
+    outlier: bool = False
+    counted: bool = True
 
 
 @dataclass(frozen=True)
@@ -36,7 +42,7 @@ class Structure:
         concepts: Vocabulary ids.
         where: The fused mask.
         support: Percentage of yes-weight, 0 to 100.
-        ballots: One per voting model, best rank first.
+        ballots: One per model that gives it, best rank first.
         pairwise_dice: (model, model) -> Dice between their own masks; NaN if both are empty.
         layer: Paint order in the multi-label map, 0 first: containing before contained.
         value: Its value in `segmentation.nii.gz`, from 1.
@@ -64,6 +70,13 @@ class Structure:
     def agreement(self) -> NDArray[np.uint8]:
         """The percentage of yes-weight, uint8 `(Z, Y, X)`; made anew at each call."""
         return self.support.dense()
+
+    @property
+    def mean_dice(self) -> float | None:
+        """Mean pairwise Dice between the models whose votes count; None with fewer than two, or if all are empty."""
+        counted = {ballot.model for ballot in self.ballots if ballot.counted}
+        known = [value for pair, value in self.pairwise_dice.items() if counted.issuperset(pair) and value == value]
+        return fmean(known) if known else None
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,31 +25,45 @@ def whole_weights(weights: Sequence[float]) -> list[int]:
     return [weight // divisor for weight in scaled]
 
 
-def vote(masks: Sequence[NDArray[np.bool_]], weights: Sequence[float]) -> tuple[NDArray[np.bool_], NDArray[np.uint8]]:
-    """Vote on one target.
+@dataclass(frozen=True)
+class Votes:
+    """The votes on one target, counted.
 
-    Globally weighted majority voting (Artaechevarria et al., IEEE TMI 28(8):1266-1277, 2009), with ties settled.
+    Attributes:
+        masks: At least one, of one shape, best rank first.
+        yes: Per voxel, the yes-weight in whole numbers.
+        total: All the weight there is.
+    """
+
+    masks: Sequence[NDArray[np.bool_]]
+    yes: NDArray[np.unsignedinteger]
+    total: int
+
+    @property
+    def agreement(self) -> NDArray[np.uint8]:
+        """The percentage of yes-weight. Rounding never makes a partial agreement 0 or 100."""
+        agreement = np.zeros(self.yes.shape, dtype=np.uint8)
+        some = self.yes > 0
+        counts = self.yes[some]
+        percent = np.clip(np.rint(counts * (100.0 / self.total)), 1, 99).astype(np.uint8)
+        percent[counts == self.total] = 100
+        agreement[some] = percent
+        return agreement
+
+
+def count(masks: Sequence[NDArray[np.bool_]], weights: Sequence[float]) -> Votes:
+    """Add up the votes on one target.
 
     Args:
-        masks: At least one, `(Z, Y, X)` each, best rank first.
+        masks: At least one, of one shape, best rank first.
         weights: One per mask, positive.
 
-    Returns:
-        The mask, in where the yes-weight exceeds half, and at exactly half where the best-ranked voter says so; and
-        the agreement, uint8, percentage of yes-weight. Rounding never makes a partial agreement 0 or 100.
+    Raises:
+        ValueError: If a weight is not positive.
     """
     whole = whole_weights(weights)
     total = sum(whole)
     yes = np.zeros(masks[0].shape, dtype=np.min_scalar_type(total))
     for mask, weight in zip(masks, whole, strict=True):
         np.add(yes, yes.dtype.type(weight), out=yes, where=mask)
-    fused = yes > total // 2
-    if total % 2 == 0:
-        fused |= (yes == total // 2) & masks[0]
-    agreement = np.zeros(yes.shape, dtype=np.uint8)
-    some = yes > 0
-    counts = yes[some]
-    percent = np.clip(np.rint(counts * (100.0 / total)), 1, 99).astype(np.uint8)
-    percent[counts == total] = 100
-    agreement[some] = percent
-    return fused, agreement
+    return Votes(masks, yes, total)

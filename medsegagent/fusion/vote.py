@@ -1,8 +1,8 @@
-"""Predictions to one segmentation: label-wise weighted voting."""
+"""Predictions to one segmentation: label-wise voting by one of several rules."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Literal
 
@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsegagent.fusion.agreement import count_ballots, side_of
+from medsegagent.fusion.outliers import find_outliers
 from medsegagent.fusion.overlap import Contains, Draft, layers, settle
+from medsegagent.fusion.rules import Rule, rule_named
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.fusion.sides import LEFT, RIGHT, assign_sides
-from medsegagent.fusion.tally import vote
+from medsegagent.fusion.tally import count
 from medsegagent.images.boxed import Boxed, hull
 from medsegagent.images.volume import Grid
 from medsegagent.inference.prediction import Prediction
@@ -27,14 +29,21 @@ _SIDES: dict[Side | None, Literal["left", "right"] | None] = {None: None, Side.L
 
 
 def fuse(
-    predictions: Sequence[Prediction], targets: Sequence[Target], grid: Grid, vocabulary_contains: Contains
+    predictions: Sequence[Prediction],
+    targets: Sequence[Target],
+    grid: Grid,
+    vocabulary_contains: Contains,
+    *,
+    rule: str = "majority",
+    keep_outliers: bool = False,
 ) -> Segmentation:
     """Vote on each target and settle what the structures then share.
 
-    A target's voters are the predictions that have it in `masks`; an empty mask is a vote against. A voxel is in when
-    the yes-weight exceeds half; an exact tie goes as the best-ranked voter says. A pair target that some voters split
-    is voted on as a whole by all and then written as left and right (see `assign_sides`). The order of `predictions`
-    does not matter.
+    A target's voters are the predictions that have it in `masks`; an empty mask is a vote against. Which voxels are in
+    is the rule's affair (`medsegagent.fusion.rules`). A pair target that some voters split is voted on as a whole by
+    all and then written as left and right (see `assign_sides`), whatever the rule. A model that disagrees far beyond
+    the others (see `find_outliers`) is named in a warning and has no vote on that target. The order of
+    `predictions` does not matter.
 
     Args:
         predictions: Masks on `grid`, weights positive; ranks settle ties, equal ranks the model's id.
@@ -42,11 +51,17 @@ def fuse(
         grid: The input's.
         vocabulary_contains: Whether the first concept holds the second by anatomy; such structures may overlap, all
             others are made disjoint.
+        rule: One of `RULES`.
+        keep_outliers: Let outliers vote all the same.
 
     Returns:
         Structures in the targets' order (left before right), values from 1. Memory beyond the predictions: per
         structure two bytes per voxel of the box that holds all votes for it.
+
+    Raises:
+        UsageError: If there is no such rule.
     """
+    decide = rule_named(rule)
     ranked = sorted(predictions, key=lambda prediction: (prediction.rank, prediction.model))
     drafts: list[Draft] = []
     warnings: list[str] = []
@@ -55,24 +70,32 @@ def fuse(
         if not voters:
             warnings.append(f"{target.name}: no model voted on it.")
             continue
-        drafts += _unique(_vote_on(target, voters, grid, warnings), {draft.id for draft in drafts})
+        for voter in voters:
+            if (shape := voter.masks[target.id].shape) != grid.shape:
+                raise ValueError(f"{voter.model}: mask of {target.id} is {shape}, not {grid.shape}")
+        outliers = find_outliers(
+            {voter.model: voter.masks[target.id] for voter in voters}, {voter.model: voter.weight for voter in voters}
+        )
+        warnings += _about(target, outliers, keep_outliers)
+        draft = _vote_on(target, voters, frozenset(outliers), keep_outliers, decide)
+        drafts += _unique(_sides(draft, grid, warnings), {known.id for known in drafts})
     settle(drafts, vocabulary_contains)
     depth = layers(drafts, vocabulary_contains)
     structures = tuple(
-        _structure(draft, layer, value, grid)
+        _structure(draft, layer, value, grid, keep_outliers)
         for value, (draft, layer) in enumerate(zip(drafts, depth, strict=True), start=1)
     )
     return Segmentation(grid=grid, structures=structures, warnings=tuple(warnings))
 
 
-def _vote_on(target: Target, voters: tuple[Prediction, ...], grid: Grid, warnings: list[str]) -> Iterator[Draft]:
-    """Yield one draft, or the two halves of a pair."""
-    for voter in voters:
-        if voter.masks[target.id].shape != grid.shape:
-            raise ValueError(f"{voter.model}: mask of {target.id} is {voter.masks[target.id].shape}, not {grid.shape}")
-    box = hull(voter.masks[target.id].box for voter in voters)
-    mask, agreement = vote([voter.masks[target.id].at(box) for voter in voters], [voter.weight for voter in voters])
-    draft = Draft(
+def _vote_on(
+    target: Target, voters: tuple[Prediction, ...], outliers: frozenset[str], keep_outliers: bool, decide: Rule
+) -> Draft:
+    """Count the votes on one target and decide."""
+    counted = tuple(voter for voter in voters if keep_outliers or voter.model not in outliers)
+    box = hull(voter.masks[target.id].box for voter in counted)
+    votes = count([voter.masks[target.id].at(box) for voter in counted], [voter.weight for voter in counted])
+    return Draft(
         id=target.id,
         name=target.name,
         target=target.id,
@@ -81,11 +104,21 @@ def _vote_on(target: Target, voters: tuple[Prediction, ...], grid: Grid, warning
         side=_SIDES[target.side],
         split=False,
         box=box,
-        mask=mask,
-        agreement=agreement,
-        voters=voters,
+        mask=decide(votes),
+        agreement=votes.agreement,
+        voters=counted,
+        everybody=voters,
+        outliers=outliers,
     )
-    yield from _sides(draft, grid, warnings)
+
+
+def _about(target: Target, outliers: Mapping[str, tuple[float, float]], kept: bool) -> Iterator[str]:
+    done = "it votes all the same (--keep-outliers)" if kept else "its vote is left out (--keep-outliers counts it)"
+    for model, (own, theirs) in outliers.items():
+        yield (
+            f"{target.name}: {model} disagrees with the others far more than they with each other "
+            f"(Dice {own:.2f} against {theirs:.2f}); {done}."
+        )
 
 
 def _sides(draft: Draft, grid: Grid, warnings: list[str]) -> Iterator[Draft]:
@@ -142,12 +175,12 @@ def _unique(drafts: Iterator[Draft], taken: set[str]) -> Iterator[Draft]:
         yield replace(draft, id=name)
 
 
-def _structure(draft: Draft, layer: int, value: int, grid: Grid) -> Structure:
+def _structure(draft: Draft, layer: int, value: int, grid: Grid, keep_outliers: bool) -> Structure:
     side = draft.side if draft.split else None
     where = Boxed.within(grid.shape, draft.box, draft.mask)
     support = Boxed.within(grid.shape, draft.box, draft.agreement)
-    own = {voter.model: side_of(voter, draft.target, side, support) for voter in draft.voters}
-    ballots, pairwise = count_ballots(where, own, draft.voters)
+    own = {voter.model: side_of(voter, draft.target, side, support) for voter in draft.everybody}
+    ballots, pairwise = count_ballots(where, own, draft.everybody, draft.outliers, keep_outliers)
     return Structure(
         id=draft.id,
         name=draft.name,

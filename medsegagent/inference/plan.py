@@ -102,6 +102,7 @@ class PlannedModel(_Runs):
 
     targets: tuple[PlannedTarget, ...]
     weight: float = 1.0
+    weight_reason: str = ""
     rank: int
     """1 is the best; settles exact ties."""
     reason: str

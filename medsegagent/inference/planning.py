@@ -95,6 +95,7 @@ def plan(
         fresh = tuple(target for target in open_targets if (model.voter, target.target) not in answered)
         voters.update(target.target for target in fresh)
         if fresh:
+            weight, why = choice.weight(model.id, model.card)
             answered |= {(model.voter, target.target): model.id for target in fresh}
             locator, told = helpers.locator_of(model)
             planned.append(
@@ -102,6 +103,8 @@ def plan(
                     model=effort.applied_to(model),
                     inputs=candidate.inputs,
                     targets=fresh,
+                    weight=weight,
+                    weight_reason=why,
                     rank=len(planned) + 1,
                     reason=candidate.rank.reason + (f"; on the box that {locator.model.id} finds" if locator else ""),
                     low_precision=effort.fast,

@@ -199,7 +199,7 @@ def _votes(item: Structure, figures: StructureStatistics) -> Raw:
     rows = [
         [
             ballot.model,
-            ballot.weight,
+            ballot.weight if ballot.counted else Figure("outlier, left out"),
             figures.models[ballot.model].volume_ml if ballot.voxels else Figure("not found"),
             _dice(ballot.dice),
         ]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from statistics import fmean
 
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.images.volume import Volume
@@ -75,5 +74,4 @@ def paragraph(segmentation: Segmentation, warnings: Sequence[str]) -> str:
 
 
 def _agreement(structure: Structure) -> float:
-    dice = [value for value in structure.pairwise_dice.values() if value == value]  # NaN: both empty
-    return fmean(dice) if dice else 1.0
+    return 1.0 if structure.mean_dice is None else structure.mean_dice

@@ -55,7 +55,7 @@ class StructureStatistics(_Frozen):
     shape: Shape | None
     models: dict[str, MaskStatistics]
     agreement: float | None
-    """Mean pairwise Dice between the models; None with a single voter or if nothing was found."""
+    """Mean pairwise Dice between the models whose votes count; None with a single one or if nothing was found."""
     times_other_side: float | None
     """Volume over that of the same structure on the other side; None if there is none or it was not found."""
 
@@ -79,7 +79,7 @@ def structure_statistics(
                 for prediction in predictions
                 if structure.target in prediction.masks
             },
-            agreement=_mean_dice(structure),
+            agreement=structure.mean_dice,
             times_other_side=_times_other_side(structure, segmentation),
         )
         for structure in segmentation.structures
@@ -121,11 +121,6 @@ def _intensity(values: NDArray[np.float32], unit: str) -> Intensity:
         p95=p95,
         max=float(values.max()),
     )
-
-
-def _mean_dice(structure: Structure) -> float | None:
-    known = [value for value in structure.pairwise_dice.values() if value == value]  # NaN: both empty
-    return float(np.mean(known)) if known else None
 
 
 def _times_other_side(structure: Structure, segmentation: Segmentation) -> float | None:

@@ -94,3 +94,33 @@ def test_a_dry_run_shows_request_selection_and_plan(segment_phantom: Run, ct_fil
     for word in ("understood", "card", "rank", "device"):
         assert word in out
     assert not (tmp_path / "out").exists()
+
+
+def test_rule_weights_and_outliers_are_the_users_to_choose(segment_phantom: Run, ct_file: Path, tmp_path: Path) -> None:
+    with_weight = ("--fusion", "union", "--weight", "phantom=2.5", "--keep-outliers")
+    code, _, err = segment_phantom("segment the spleen in this CT", ct_file, *with_weight)
+    assert code == 0, err
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    votes = [(item["weight"], item["weight_reason"]) for item in record["plan"]["models"]]
+    assert votes == [(2.5, "--weight phantom=2.5")] * len(votes)
+    agreement = np.asarray(nib.load(tmp_path / "out" / "agreement" / "spleen.nii.gz").dataobj)
+    fused = np.asarray(nib.load(tmp_path / "out" / "segmentation.nii.gz").dataobj)
+    assert np.array_equal(fused > 0, agreement > 0)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (("--fusion", "mean"), "majority, staple, intersection, union, best"),
+        (("--weight", "phantom=nan"), "positive"),
+        (("--weight", "fantom=2"), "'phantom'"),
+        (("--only", "nobody"), "models list"),
+    ],
+)
+def test_a_rule_or_model_that_does_not_exist_is_refused(
+    segment_phantom: Run, ct_file: Path, tmp_path: Path, more: tuple[str, ...], words: str
+) -> None:
+    code, _, err = segment_phantom("segment the spleen in this CT", ct_file, *more)
+    assert code == 2
+    assert words in err
+    assert not (tmp_path / "out").exists()

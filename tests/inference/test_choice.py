@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from test_planning import card, model, run, selected
 
 from medsegagent.cards.card import DatasetCard
 from medsegagent.cards.library import Library
-from medsegagent.inference.choice import Choice
+from medsegagent.errors import UsageError
+from medsegagent.inference.choice import Choice, weights_named
 from medsegagent.inference.ranking import rank
 from medsegagent.inference.wanted import wanted
 from medsegagent.language.request import Request
@@ -179,3 +181,37 @@ class TestWhichModelsToInstall:
 
 def _entry(shown: DatasetCard, name: str) -> Any:
     return next(entry for entry in shown.models if entry.id == name)
+
+
+class TestWeights:
+    def test_are_one_each_and_say_so(self) -> None:
+        assert Choice().weight("org/m", "A") == (1.0, "every model's vote weighs 1")
+
+    def test_may_be_given_by_publisher_card_or_model_the_closest_counts(self) -> None:
+        choice = Choice(weights=weights_named(["org=2", "A=3", "org/m=4.5", "org/m:fast=0.5"]))
+        assert choice.weight("org/other", "B") == (2, "--weight org=2")
+        assert choice.weight("org/other", "A") == (3, "--weight A=3")
+        assert choice.weight("org/m", "A") == (4.5, "--weight org/m=4.5")
+        assert choice.weight("org/m:fast", "B") == (0.5, "--weight org/m:fast=0.5")
+
+    def test_are_in_the_plan_with_their_reason(self) -> None:
+        planned = run(selected("A"), [card("A")], model("A"), choice=Choice(weights=(("A", 2.5),))).models[0]
+        assert (planned.weight, planned.weight_reason) == (2.5, "--weight A=2.5")
+
+    @pytest.mark.parametrize("text", ["A=0", "A=-1", "A=nan", "A=inf", "A=1e9", "A=", "A", "=2", "A=two"])
+    def test_that_are_none_are_refused(self, text: str) -> None:
+        with pytest.raises(UsageError) as error:
+            Choice(weights=weights_named([text]))
+        assert error.value.where == "--weight"
+
+    def test_given_twice_for_one_name_are_refused(self) -> None:
+        with pytest.raises(UsageError, match="2 weights"):
+            Choice(weights=(("A", 1), ("A", 2)))
+
+    @pytest.mark.parametrize(
+        "choice", [Choice(weights=(("orh", 2),)), Choice(prefer=("orh",)), Choice(exclude=("orh",))]
+    )
+    def test_names_that_mean_nothing_are_refused_with_the_nearest(self, choice: Choice) -> None:
+        choice.check([("orh/m", "A")])
+        with pytest.raises(UsageError, match="Did you mean 'org'"):
+            choice.check([("org/m", "A")])
