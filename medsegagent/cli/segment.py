@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -74,6 +74,9 @@ def segment(
     fast: Annotated[
         bool, typer.Option("--fast", help="No mirroring, larger steps, low precision: not the very same labels.")
     ] = False,
+    roi: Annotated[
+        Literal["auto", "off"], typer.Option("--roi", help="auto: a coarser installed model says where to look.")
+    ] = "off",
     isolate: Annotated[
         bool, typer.Option("--isolate", help="Each model in a process of its own, under a watchdog.")
     ] = False,
@@ -108,7 +111,7 @@ def segment(
         choice=Choice(max_models, tuple(prefer or ()), tuple(only or ()), tuple(exclude or ()), weights),
         fusion=fusion,
         keep_outliers=keep_outliers,
-        effort=Effort(folds_named(folds or ()), tta, step_size, fast),
+        effort=Effort(folds_named(folds or ()), tta, step_size, fast, roi == "auto"),
         isolate=isolate,
     )
     thinker = mind_from(

@@ -23,6 +23,39 @@ def box_around(found: Box, grid: Grid, margin_mm: float) -> Box | None:
     return sides[0], sides[1], sides[2]
 
 
+def grown(box: Box, held: Box, grid: Grid, margin_mm: float) -> Box:
+    """The box, larger on each side where what it holds touches its edge and the grid goes on.
+
+    It grows by the margin or by half its size, whichever is more, so that few steps reach the whole grid; on all sides
+    if it holds nothing.
+
+    Args:
+        box: On the grid.
+        held: What it holds, as a box within it.
+        grid: The whole.
+        margin_mm: Room around a structure, on each side.
+    """
+    sides = []
+    for own, inner, size, spacing in zip(box, held, grid.shape, grid.spacing[::-1], strict=True):
+        length = own.stop - own.start
+        step = max(math.ceil(margin_mm / spacing), (length + 1) // 2)
+        empty = inner.stop <= inner.start
+        low = max(0, own.start - step) if empty or inner.start == 0 else own.start
+        high = min(size, own.stop + step) if empty or inner.stop == length else own.stop
+        sides.append(slice(low, high))
+    return sides[0], sides[1], sides[2]
+
+
+def widened(box: Box, grid: Grid, least_mm: float) -> Box:
+    """The box, on each axis at least so long, as far as the grid goes."""
+    sides = []
+    for own, size, spacing in zip(box, grid.shape, grid.spacing[::-1], strict=True):
+        length = min(size, max(own.stop - own.start, math.ceil(least_mm / spacing)))
+        low = min(max(0, (own.start + own.stop - length) // 2), size - length)
+        sides.append(slice(low, low + length))
+    return sides[0], sides[1], sides[2]
+
+
 def cut(volume: Volume, box: Box) -> Volume:
     """The part of a volume in a box, at its place in the patient; the array is a view."""
     start = [part.start for part in reversed(box)]

@@ -23,6 +23,8 @@ class Effort:
         tile_step: Step between patches, as a fraction of the patch, in (0, 1].
         fast: No mirroring, steps of `FAST_STEP`, and bfloat16 on CPUs that have it: quicker, and not nnU-Net's labels
             voxel by voxel. What is set beside it counts more.
+        roi: Where a coarser installed model gives the same targets, it runs first, and the model sees only the box
+            around what that one finds.
 
     Raises:
         UsageError: If the step is out of range.
@@ -32,6 +34,7 @@ class Effort:
     mirror: bool | None = None
     tile_step: float | None = None
     fast: bool = False
+    roi: bool = False
 
     def __post_init__(self) -> None:
         """Check the step."""

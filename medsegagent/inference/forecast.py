@@ -11,7 +11,7 @@ from medsegagent.images.volume import Volume
 from medsegagent.inference.memory import Free, Need, estimate, free_memory, gigabytes, place
 from medsegagent.inference.network import read_design
 from medsegagent.inference.orientation import AS_STORED, to_ras
-from medsegagent.inference.plan import InstalledPart, Plan, PlannedModel, Skipped
+from medsegagent.inference.plan import InstalledPart, Locator, Plan, PlannedModel, Skipped
 
 _PLACES = {"gpu": "on the GPU", "ram": "in main memory", "file": "in a temporary file"}
 
@@ -32,9 +32,9 @@ def foresee(plan: Plan, volumes: Sequence[Volume]) -> Plan:
     models: list[PlannedModel] = []
     skipped = list(plan.skipped)
     for planned in plan.models:
-        parts = [planned.model.parts[index] for index in planned.needed_parts]
+        first = _first(planned)
         try:
-            needs = [_need(part, planned, volumes, boxes) for part in parts]
+            needs = [_need(first.model.parts[index], first, volumes, boxes) for index in first.needed_parts]
         except ModelError:
             models.append(planned)
             continue
@@ -47,22 +47,27 @@ def foresee(plan: Plan, volumes: Sequence[Volume]) -> Plan:
     return plan.model_copy(update={"models": tuple(models), "skipped": tuple(skipped)})
 
 
+def _first(runs: PlannedModel | Locator) -> PlannedModel | Locator:
+    """What sees the whole image: the model, or the first one of those that find its box."""
+    return _first(runs.locator) if runs.locator else runs
+
+
 def _said(need: Need, free: Free, device: str) -> str:
     where = place(need, free, device)
     return f"about {gigabytes(need.total)}; its logits, {gigabytes(need.logits)}, {_PLACES[where.logits]}"
 
 
 def _need(
-    part: InstalledPart, planned: PlannedModel, volumes: Sequence[Volume], boxes: Sequence[tuple[slice, ...]]
+    part: InstalledPart, runs: PlannedModel | Locator, volumes: Sequence[Volume], boxes: Sequence[tuple[slice, ...]]
 ) -> Need:
     """What one network takes on the part of the images that nnU-Net's cropping leaves."""
     from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
     design = read_design(part.folder)
-    first = volumes[planned.inputs[0]]
-    reorient = planned.model.reorient == "RAS" or design.plans.plans["image_reader_writer"].endswith("WithReorient")
+    first = volumes[runs.inputs[0]]
+    reorient = runs.model.reorient == "RAS" or design.plans.plans["image_reader_writer"].endswith("WithReorient")
     turn = to_ras(first.grid) if reorient else AS_STORED
-    content = [boxes[index] for index in planned.inputs]
+    content = [boxes[index] for index in runs.inputs]
     extent = [max(box[axis].stop for box in content) - min(box[axis].start for box in content) for axis in range(3)]
     shape, mm = ([own[axis] for axis in turn.axes] for own in (extent, first.grid.spacing[::-1]))
     shape, mm = ([own[axis] for axis in design.plans.transpose_forward] for own in (shape, mm))

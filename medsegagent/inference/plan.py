@@ -84,12 +84,15 @@ class _Runs(_Frozen):
 
 
 class Locator(_Runs):
-    """A model that finds the box which another one was trained on."""
+    """A model that finds the box which another one was trained on, or is to be looked for in."""
 
     found: tuple[PartValues, ...]
     """What the box holds."""
     margin_mm: float
     """Room around it, on each side."""
+    grows: bool = False
+    """Whether it only spares work: where the other model finds something at its edge, or there is no box, the other
+    model sees more of the image."""
 
     @property
     def uses(self) -> tuple[PartValues, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -14,11 +15,16 @@ from medsegagent.inference.choice import Choice
 from medsegagent.inference.device import choose_device
 from medsegagent.inference.effort import Effort
 from medsegagent.inference.locating import Helpers
-from medsegagent.inference.plan import InstalledModel, Plan, PlannedModel, Skipped
+from medsegagent.inference.plan import InstalledModel, Locator, Plan, PlannedModel, PlannedTarget, Skipped
 from medsegagent.inference.ranking import Rank, rank
 from medsegagent.inference.values import planned_target
 from medsegagent.matching.selection import CardSelection, Selection, TargetLabels
 from medsegagent.models.store import Store
+
+_COARSER = 3.0
+"""Times a model's voxel volume that another one's must have to be worth running first."""
+_ROOM_MM = 20.0
+"""Around what a coarse model finds: some of its voxels, and context for the fine one."""
 
 
 class _Candidate(NamedTuple):
@@ -98,6 +104,8 @@ def plan(
             weight, why = choice.weight(model.id, model.card)
             answered |= {(model.voter, target.target): model.id for target in fresh}
             locator, told = helpers.locator_of(model)
+            if effort.roi and locator is None:
+                locator = _region_of_interest(candidate, fresh, candidates)
             planned.append(
                 PlannedModel(
                     model=effort.applied_to(model),
@@ -149,6 +157,22 @@ def _shortfalls(model: InstalledModel, answers: Iterable[TargetLabels]) -> Itera
     for answer in answers:
         if answer.partial:
             yield f"{answer.target}: {model.id} has {answer.partial}; no model that can run has more."
+
+
+def _region_of_interest(
+    fine: _Candidate, targets: Sequence[PlannedTarget], candidates: Sequence[_Candidate]
+) -> Locator | None:
+    """The coarsest other model that gives the same targets, if its voxels make it much quicker."""
+    names = {target.target for target in targets}
+    least = _COARSER * math.prod(fine.model.spacing_mm or (math.inf,))
+    for other in sorted(candidates, key=lambda other: -math.prod(other.model.spacing_mm or (0,))):
+        if math.prod(other.model.spacing_mm or (0,)) < least:
+            return None
+        given = [planned_target(other.model, labels) for labels in other.chosen.targets if labels.target in names]
+        found = tuple(use for target in given if target for use in target.whole)
+        if other.model.crop is None and {target.target for target in given if target} == names:
+            return Locator(model=other.model, inputs=other.inputs, found=found, margin_mm=_ROOM_MM, grows=True)
+    return None
 
 
 def refusal(todo: Plan, selection: Selection, library: Library) -> MedSegAgentError:

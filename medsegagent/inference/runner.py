@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -11,10 +12,10 @@ from numpy.typing import NDArray
 from medsegagent.errors import MedSegAgentError
 from medsegagent.images.boxed import Box
 from medsegagent.images.volume import Volume
-from medsegagent.inference.crop import box_around, cut, paste
+from medsegagent.inference.crop import box_around, cut, grown, paste, widened
 from medsegagent.inference.label_map import label
 from medsegagent.inference.masks import LabelledPart, mask_of, sides_of
-from medsegagent.inference.network import TrainedNetwork, load_network
+from medsegagent.inference.network import TrainedNetwork, load_network, read_design
 from medsegagent.inference.plan import InstalledPart, Locator, PartValues, Plan, PlannedModel
 from medsegagent.inference.prediction import Failure, Prediction
 from medsegagent.inference.prepare import Ahead, Job
@@ -63,6 +64,16 @@ def _jobs(runs: PlannedModel | Locator) -> dict[int, Job]:
     return {part: Job(model.parts[part], runs.inputs, model.reorient == "RAS") for part in runs.needed_parts}
 
 
+def _parts(maps: LabelMaps) -> dict[int, LabelledPart]:
+    return {part: LabelledPart(labels) for part, labels in maps.items()}
+
+
+def _patch_mm(part: InstalledPart) -> float:
+    """The longest edge of what a network sees at once; less would spare nothing and hide context."""
+    configuration = read_design(part.folder).configuration
+    return float(max(mm * size for mm, size in zip(configuration.spacing, configuration.patch_size, strict=True)))
+
+
 class _Runner:
     """One case: its images, where it computes, and the boxes found so far."""
 
@@ -81,7 +92,7 @@ class _Runner:
         started = time.perf_counter()
         notes: list[str] = []
         maps = self._in_box(planned, notes) if planned.locator else self._label_maps(planned, jobs, ahead, notes)
-        parts = {part: LabelledPart(labels) for part, labels in maps.items()}
+        parts = _parts(maps)
         masks = {target.target: mask_of(parts, target.whole) for target in planned.targets}
         sides = {
             target.target: sides_of(mask_of(parts, target.left), mask_of(parts, target.right))
@@ -120,22 +131,37 @@ class _Runner:
 
     def _in_box(self, runs: PlannedModel | Locator, notes: list[str]) -> LabelMaps:
         """The same, on the whole grid, of a model that sees a box only, or everything if it has no locator."""
-        volumes, jobs, grid = list(self._volumes), _jobs(runs), self._volumes[0].grid
-        box: Box | None = None
-        if runs.locator:
-            box = self._box(runs.locator, notes)
-            if box is None:
-                notes.append(f"it did not run, for {runs.locator.model.id} found nothing to look around")
-                return {part: np.zeros(grid.shape, dtype=np.uint8) for part in jobs}
-            volumes = [cut(volume, box) for volume in volumes]
+        grid = self._volumes[0].grid
+        if runs.locator is None:
+            return self._now(runs, self._volumes, notes)
+        box = self._box(runs.locator, notes)
+        if box is None and not runs.locator.grows:
+            notes.append(f"it did not run, for {runs.locator.model.id} found nothing to look around")
+            return {part: np.zeros(grid.shape, dtype=np.uint8) for part in runs.needed_parts}
+        box = box or (slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2]))
+        if runs.locator.grows:
+            box = widened(box, grid, max(_patch_mm(job.part) for job in _jobs(runs).values()))
+        maps = self._now(runs, [cut(volume, box) for volume in self._volumes], notes)
+        while runs.locator.grows:
+            larger = grown(box, mask_of(_parts(maps), runs.uses).box, grid, runs.locator.margin_mm)
+            if larger == box:
+                break
+            box = larger
+            maps = self._now(runs, [cut(volume, box) for volume in self._volumes], notes)
+        if runs.locator.grows:
+            share = math.prod(side.stop - side.start for side in box) / math.prod(grid.shape)
+            notes.append(f"it saw {share:.0%} of the image, around what {runs.locator.model.id} finds (--roi auto)")
+        return {part: paste(labels, box, grid) for part, labels in maps.items()}
+
+    def _now(self, runs: PlannedModel | Locator, volumes: Sequence[Volume], notes: list[str]) -> LabelMaps:
+        jobs = _jobs(runs)
         with Ahead(jobs.values(), volumes, self.load) as ahead:
-            maps = self._label_maps(runs, jobs, ahead, notes)
-        return {part: paste(labels, box, grid) for part, labels in maps.items()} if box else maps
+            return self._label_maps(runs, jobs, ahead, notes)
 
     def _box(self, locator: Locator, notes: list[str]) -> Box | None:
         """Where the locator finds what it is to find, with its margin; None: nowhere."""
         key = locator.model.id, locator.found, locator.margin_mm
         if key not in self._boxes:
-            parts = {part: LabelledPart(labels) for part, labels in self._in_box(locator, notes).items()}
-            self._boxes[key] = box_around(mask_of(parts, locator.found).box, self._volumes[0].grid, locator.margin_mm)
+            found = mask_of(_parts(self._in_box(locator, notes)), locator.found)
+            self._boxes[key] = box_around(found.box, self._volumes[0].grid, locator.margin_mm)
         return self._boxes[key]

@@ -66,7 +66,7 @@ def test_low_precision_is_near_the_usual_answer_and_not_the_same(tmp_path: Path)
         models = tuple(item.model_copy(update={"low_precision": low_precision}) for item in plan.models)
         (prediction,) = predict(Plan(models=models, device="cpu", device_reason=""), [make_volume()])
         assert isinstance(prediction, Prediction)
-        return prediction.masks["thing"]
+        return prediction.masks["thing"].dense()
 
     usual, quick = mask(False), mask(True)
     dice = 2 * (usual & quick).sum() / (usual.sum() + quick.sum())
