@@ -65,8 +65,10 @@ def match(
         if explain:
             show_request(selection.request)
         show_selection(selection, dropped)
-    if selection.request.question:
-        show_question(selection.request.question)
     if not selection.cards:
         show_refusal(selection)
-        raise typer.Exit(ExitCode.ANSWER_NEEDED if selection.request.question else ExitCode.NO_MATCH)
+    if selection.request.question:
+        show_question(selection.request.question)
+        raise typer.Exit(ExitCode.ANSWER_NEEDED)
+    if not selection.cards:
+        raise typer.Exit(ExitCode.NO_MATCH)

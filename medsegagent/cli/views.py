@@ -56,7 +56,7 @@ def show_refusal(selection: Selection) -> None:
 
 def show_question(question: Question) -> None:
     """Say what is unclear, and the wordings that would be clear."""
-    screen.warn(f"{question.text} The first of these is taken for meant; say exactly which:")
+    screen.warn(f"{question.text} Say which you mean; shown is the first:")
     for reading in question.readings:
         screen.err.print(f"  - {reading}", markup=False, highlight=False, soft_wrap=True)
 

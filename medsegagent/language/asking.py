@@ -54,7 +54,7 @@ def question_about(
     readings: dict[object, str] = {}
     unclear_yet = [(instruction, doubts)]
     reads_left = min(_MOST_READS, _MOST_TEXT // len(instruction))
-    while unclear_yet and reads_left > 0:
+    while unclear_yet and reads_left > 0 and len(readings) < _MOST_READINGS:
         text, open_doubts = unclear_yet.pop(0)
         for wording in islice(_wordings(text, open_doubts), reads_left):
             reads_left -= 1
@@ -158,7 +158,8 @@ def _unrelated(ids: Sequence[str], vocabulary: Vocabulary) -> list[str]:
     """Without what is the same thing as one before it, a part of it, or its whole."""
     kept: list[str] = []
     for id_ in ids:
-        if id_ and not any(vocabulary.contains(a, b) for other in kept for a, b in ((other, id_), (id_, other))):
+        pairs = [pair for other in kept for pair in ((other, id_), (id_, other))]
+        if id_ and not any(vocabulary.contains(a, b) or b.startswith(f"{a}.") for a, b in pairs):
             kept.append(id_)
     return kept
 
