@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 
 class ExitCode(IntEnum):
@@ -57,10 +57,25 @@ class NoMatchError(MedSegAgentError):
     exit_code = ExitCode.NO_MATCH
 
 
+class Lacking(NamedTuple):
+    """A public model that would help: its id, the labels of its card that are wanted of it, and why this one."""
+
+    model: str
+    labels: frozenset[str]
+    reason: str
+
+
+@dataclass(eq=False)
 class NoModelError(MedSegAgentError):
     """Cards match, but none of their models is installed and usable."""
 
     exit_code = ExitCode.NO_MODEL
+    lacking: tuple[Lacking, ...] = ()
+    others_run: bool = False
+    """Some targets have a model; only for the rest none is installed."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.what, self.remedy, self.where, self.lacking, self.others_run)
 
 
 class CardError(MedSegAgentError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 
 from medsegagent.agents.base import TypedAgent
 from medsegagent.agents.messages import (
@@ -15,7 +16,7 @@ from medsegagent.agents.messages import (
     StructureResult,
 )
 from medsegagent.agents.workspace import Workspace
-from medsegagent.errors import ExitCode
+from medsegagent.errors import ExitCode, Lacking
 from medsegagent.export.formats import export_results
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.fusion.vote import fuse
@@ -25,6 +26,7 @@ from medsegagent.inference.plan import Plan, Skipped
 from medsegagent.inference.planning import plan, refusal
 from medsegagent.inference.prediction import Failure
 from medsegagent.inference.runner import predict
+from medsegagent.inference.wanted import for_the_rest
 from medsegagent.matching.selection import Selection
 from medsegagent.reporting.results import paragraph, write_results
 from medsegagent.reporting.run_folder import writing
@@ -57,10 +59,19 @@ class ExecutorAgent(TypedAgent):
             effort=workspace.options.effort,
         )
         todo = foresee(todo, workspace.volumes)
+        if workspace.lacking is None:
+            offers = for_the_rest(
+                todo, heard.selection, workspace.library, workspace.store, workspace.volumes[0].grid.spacing
+            )
+            workspace.lacking = tuple(
+                Lacking(offer.entry.id, offer.labels or frozenset(), offer.reason) for offer in offers
+            )
         if not todo.models:
             return self._nothing_to_run(todo, heard.selection)
         if workspace.options.dry_run:
             return Planned(selection=heard.selection, plan=todo)
+        if workspace.options.complete and workspace.lacking:
+            return self._incomplete(todo, heard.selection)
         if gone := self._cards_without_models(todo, heard.selection):
             return CardsUnusable(skipped=gone)
         if broken := self._run(todo):
@@ -76,7 +87,20 @@ class ExecutorAgent(TypedAgent):
             what = "there is no memory for it: " + " ".join(f"{item.model}: {item.reason}" for item in full)
             return Refused(exit_code=ExitCode.ALL_FAILED, what=what, remedy="")
         error = refusal(todo, selection, self._workspace.library)
-        return Refused(exit_code=error.exit_code, what=error.what, remedy=error.remedy)
+        lacking = self._workspace.lacking or ()
+        return Refused(exit_code=error.exit_code, what=error.what, remedy=error.remedy, lacking=lacking)
+
+    def _incomplete(self, todo: Plan, selection: Selection) -> Refused:
+        planned = {target.target for item in todo.models for target in item.targets}
+        names = ", ".join(target.name for target in selection.request.targets if target.id not in planned)
+        lacking = self._workspace.lacking or ()
+        return Refused(
+            exit_code=ExitCode.NO_MODEL,
+            what=f"no installed model gives {names}",
+            remedy=_install_command(lacking),
+            lacking=lacking,
+            others_run=True,
+        )
 
     def _cards_without_models(self, todo: Plan, selection: Selection) -> tuple[Skipped, ...]:
         running = {item.model.card for item in todo.models}
@@ -145,6 +169,8 @@ class ExecutorAgent(TypedAgent):
             for target in selection.request.targets
             if target.id not in covered
         ]
+        if self._workspace.lacking and len(covered) < len(selection.request.targets):
+            warnings.append(_install_command(self._workspace.lacking))
         warnings += [
             f"{structure.name}: not found by {ballot.model}."
             for structure in segmentation.structures
@@ -154,6 +180,11 @@ class ExecutorAgent(TypedAgent):
         warnings += [warning for item in done.models for warning in item.warnings]
         warnings += [warning for volume in self._workspace.volumes for warning in volume.warnings]
         return (*warnings, *segmentation.warnings)
+
+
+def _install_command(lacking: Iterable[Lacking]) -> str:
+    models = " ".join(item.model for item in lacking)
+    return f"`medsegagent models install {models}` gets what is lacking."
 
 
 class ReporterAgent(TypedAgent):

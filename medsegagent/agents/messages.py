@@ -11,6 +11,7 @@ from medsegagent.errors import (
     AllModelsFailedError,
     AnswerNeededError,
     ExitCode,
+    Lacking,
     MedSegAgentError,
     NoMatchError,
     NoModelError,
@@ -190,6 +191,8 @@ class Refused(Content):
     remedy: str
     where: str = ""
     question: Question | None = None
+    lacking: tuple[Lacking, ...] = ()
+    others_run: bool = False
 
     @property
     def summary(self) -> str:
@@ -201,11 +204,13 @@ class Refused(Content):
         """The same as an exception of our family, for those who called a function."""
         if self.question:
             return AnswerNeededError(self.what, self.remedy, self.where, self.question.readings)
+        if self.exit_code == ExitCode.NO_MODEL:
+            return NoModelError(self.what, self.remedy, self.where, self.lacking, self.others_run)
         return _ERRORS.get(self.exit_code, MedSegAgentError)(self.what, self.remedy, self.where)
 
 
 _ERRORS: dict[ExitCode, type[MedSegAgentError]] = {
-    kind.exit_code: kind for kind in (UsageError, NoMatchError, NoModelError, AllModelsFailedError, AnswerNeededError)
+    kind.exit_code: kind for kind in (UsageError, NoMatchError, AllModelsFailedError, AnswerNeededError)
 }
 
 

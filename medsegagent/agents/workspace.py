@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from medsegagent.cards.library import Library
+from medsegagent.errors import Lacking
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.images.volume import Volume
 from medsegagent.inference.choice import Choice
@@ -36,6 +37,7 @@ class Options:
         keep_outliers: Let a model vote that disagrees far beyond the others.
         isolate: Run each model in a process of its own.
         formats: Further file formats, of `medsegagent.export.formats.FORMATS`.
+        complete: Refuse where some targets have no installed model but could have one; else the others are run.
         series: Which series of a DICOM study: its number or a part of its description; empty for the one that fits.
     """
 
@@ -51,6 +53,7 @@ class Options:
     isolate: bool = False
     formats: tuple[str, ...] = ()
     series: str = ""
+    complete: bool = False
 
 
 @dataclass
@@ -70,6 +73,8 @@ class Workspace:
     predictions: dict[str, Prediction] = field(default_factory=dict)
     failed: dict[str, Skipped] = field(default_factory=dict)
     """Model id -> why it gave nothing."""
+    lacking: tuple[Lacking, ...] | None = None
+    """What could be installed for targets that no installed model gives; None before the first plan."""
     segmentation: Segmentation | None = None
     figures: Mapping[str, StructureStatistics] = field(default_factory=dict)
     """Structure id -> what was measured."""

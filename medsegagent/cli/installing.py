@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.progress import (
     BarColumn,
@@ -22,7 +22,7 @@ from rich.prompt import Confirm
 
 from medsegagent.cards.library import Library
 from medsegagent.cli import screen
-from medsegagent.errors import AnswerNeededError, NoMatchError, UsageError
+from medsegagent.errors import AnswerNeededError, NoMatchError, NoModelError, UsageError
 from medsegagent.inference.wanted import wanted
 from medsegagent.models.catalogue import Offer, find, of_card
 from medsegagent.models.download import Progress as Bytes
@@ -68,18 +68,12 @@ def _for_instruction(library: Library, instruction: str, modality: str | None, m
         raise NoMatchError(
             selection.refusal or "nothing matches", "`medsegagent targets` lists what there is.", "--for"
         )
-    installed = _installed(library)
+    installed = find_installed(library).labels
     offers = wanted(selection, library, installed=installed, per_target=max_models)
     if not offers:
         state = "all that it needs is installed" if installed else "no model for it can be downloaded"
         screen.err.print(f"{state}: {', '.join(card.card for card in selection.cards)}", markup=False)
     return offers
-
-
-def _installed(library: Library) -> dict[str, set[str]]:
-    """Model id -> the labels that it gives now."""
-    models = find_installed(library).models
-    return {model.id: {label for part in model.parts for label in part.labels} for model in models}
 
 
 def confirm(offers: Sequence[Offer], *, yes: bool) -> None:
@@ -107,39 +101,28 @@ def show_wanted(offers: Iterable[Offer]) -> None:
         screen.err.print(line, markup=False, soft_wrap=True)
 
 
-def install_lacking(instruction: str, images: Mapping[str, Path], consent: Consent, how: Mapping[str, Any]) -> bool:
-    """Offer the models that a request lacks for these images.
+def install_lacking(error: NoModelError, library: Library, consent: Consent) -> bool:
+    """Offer what a run lacks, and install it.
 
     Args:
-        instruction: The request.
-        images: Channel name -> file.
-        consent: "ask" asks if there is somebody to ask.
-        how: `library` and `modality` as for `medsegagent.segment`.
+        error: Says what that is.
+        library: Where its cards are.
+        consent: "ask" asks.
 
     Returns:
         Whether something was installed.
-    """
-    from medsegagent import match
-    from medsegagent.images.read import read_volumes
 
-    if consent == "never" or (consent == "ask" and not sys.stdin.isatty()):
+    Raises:
+        MedSegAgentError: If installing failed.
+    """
+    if not error.lacking or consent == "never":
         return False
-    options = how.get("options")
-    volumes = read_volumes(images, series=options.series if options else "")
-    library = Library.load(how["library"])
-    selection = match(instruction, library, how["modality"])
-    families = sorted({volume.evidence.family for volume in volumes if volume.evidence.family}, reverse=True)
-    if families and not selection.request.modality.families:
-        selection = match(instruction, library, "/".join(families))
-    home = default_home()
-    offers = wanted(selection, library, installed=_installed(library), scan_mm=volumes[0].grid.spacing)
-    if not offers:
-        return False
-    screen.err.print("No usable model for this is installed. These can be:")
+    offers = [replace(find(library, model), labels=labels, reason=reason) for model, labels, reason in error.lacking]
+    screen.err.print(f"{error.what}. These can be installed:", markup=False, soft_wrap=True)
     show_wanted(offers)
     if consent == "ask" and not Confirm.ask("Install?", console=screen.err):
         return False
-    install_all(offers, Installation(home, mirror=os.environ.get("MEDSEGAGENT_MIRROR", "")))
+    install_all(offers, Installation(default_home(), mirror=os.environ.get("MEDSEGAGENT_MIRROR", "")))
     return True
 
 

@@ -14,10 +14,11 @@ from rich.prompt import Prompt
 
 from medsegagent.agents.run import RunResult, segment
 from medsegagent.agents.workspace import Options
+from medsegagent.cards.library import Library
 from medsegagent.cli import screen
 from medsegagent.cli.installing import Consent, install_lacking
 from medsegagent.cli.views import show_message, show_plan, show_request, show_result, show_selection, show_usage
-from medsegagent.errors import AnswerNeededError, NoModelError, SeriesNeededError, UsageError
+from medsegagent.errors import AnswerNeededError, MedSegAgentError, NoModelError, SeriesNeededError, UsageError
 from medsegagent.inference.runner import Progress as TileProgress
 
 
@@ -67,21 +68,29 @@ def run_case(
 ) -> RunResult:
     """Run `medsegagent.segment` with the conversation (if verbose), progress, and questions where one can be asked.
 
-    Where no usable model is installed, public ones are offered, once.
+    What lacks a usable model is offered one, once.
     """
     listener = show_message if verbose else None
+    if how.get("models_dir") or (may_install == "ask" and not (may_ask and sys.stdin.isatty())):
+        may_install = "never"
+    options = replace(how.pop("options", None) or Options(), complete=may_install != "never")
     while True:
         try:
             with bars() as progress:
-                result = segment(instruction, images, out, listener=listener, progress=progress, **how)
+                result = segment(instruction, images, out, options=options, listener=listener, progress=progress, **how)
             if verbose:
                 show_usage(result.usage)
             return result
-        except NoModelError:
-            consent, may_install = may_install, "never"
-            if consent == "ask" and not may_ask:
-                raise
-            if how.get("models_dir") or not install_lacking(instruction, images, consent, how):
+        except NoModelError as error:
+            consent, may_install, options = may_install, "never", replace(options, complete=False)
+            try:
+                installed = install_lacking(error, Library.load(how["library"]), consent)
+            except MedSegAgentError as reason:
+                if not error.others_run:
+                    raise
+                screen.warn(str(reason))
+                continue
+            if not installed and not error.others_run:
                 raise
         except AnswerNeededError as error:
             if not (may_ask and error.choices and sys.stdin.isatty()):
@@ -89,7 +98,7 @@ def run_case(
             if isinstance(error, SeriesNeededError):
                 screen.err.print(error.what, markup=False, highlight=False)
                 series = Prompt.ask("Which series?", choices=list(error.choices), console=screen.err)
-                how["options"] = replace(how.get("options") or Options(), series=series)
+                options = replace(options, series=series)
             else:
                 instruction = _chosen(error)
 

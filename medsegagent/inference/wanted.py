@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from medsegagent.cards.card import DatasetCard, ModelEntry
 from medsegagent.cards.library import Library
+from medsegagent.inference.plan import Plan
 from medsegagent.inference.ranking import Rank, rank
 from medsegagent.matching.selection import CardSelection, Selection
 from medsegagent.models.catalogue import Offer
+from medsegagent.models.store import Store
 
 _UNKNOWN_SCAN = (1.0, 1.0, 1.0)
 
@@ -25,7 +28,7 @@ def wanted(
     """The models to download, until each target has enough voters: first those that answer most, then the best rank.
 
     Installed models count as voters first, so that nothing is fetched for what they answer. Models bound to a licence
-    number, and ones without a direct address, are left out.
+    number, and ones without a direct address, are left out. What finds a box for a model is installed with it.
 
     Args:
         selection: Cards and labels that answer the request.
@@ -62,7 +65,35 @@ def wanted(
             labels = frozenset(label for name in targets for label in best.answers[name])
             reason = f"for {', '.join(targets)}: {best.rank.reason}"
             found.append(Offer(best.offer.card, best.offer.entry, labels, reason))
-    return tuple(found)
+    return (*found, *_locators(found, library, installed or {}))
+
+
+def _locators(offers: Iterable[Offer], library: Library, installed: Mapping[str, Collection[str]]) -> Iterator[Offer]:
+    """What finds the boxes that the models to be installed were trained on."""
+    named: dict[str, Offer] = {}
+    for offer in offers:
+        if (crop := offer.entry.crop) is None or set(crop.labels) <= set(installed.get(crop.model, ())):
+            continue
+        for card in library:
+            for entry in card.models:
+                locator = Offer(card, entry, frozenset(crop.labels), f"finds the box that {offer.entry.id} sees")
+                if entry.id == crop.model and locator.access == "download":
+                    before = named.get(entry.id, locator)
+                    named[entry.id] = replace(before, labels=(before.labels or frozenset()) | frozenset(crop.labels))
+    yield from named.values()
+
+
+def for_the_rest(
+    todo: Plan, selection: Selection, library: Library, store: Store, scan_mm: tuple[float, float, float]
+) -> tuple[Offer, ...]:
+    """The models to download for the targets that a plan leaves out."""
+    planned = {target.target for item in todo.models for target in item.targets}
+    cards = []
+    for chosen in selection.cards:
+        if left := tuple(answer for answer in chosen.targets if answer.target not in planned):
+            cards.append(chosen.model_copy(update={"targets": left}))
+    rest = selection.model_copy(update={"cards": tuple(cards)})
+    return wanted(rest, library, installed=store.labels, scan_mm=scan_mm)
 
 
 class _Candidate(NamedTuple):

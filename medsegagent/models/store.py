@@ -49,6 +49,11 @@ class Store:
     without_card: tuple[Path, ...] = ()
     problems: tuple[Problem, ...] = ()
 
+    @property
+    def labels(self) -> dict[str, frozenset[str]]:
+        """Model id -> the card's labels that its installed parts give."""
+        return {model.id: frozenset(label for part in model.parts for label in part.labels) for model in self.models}
+
     def of_card(self, name: str) -> tuple[InstalledModel, ...]:
         """The usable models behind one card."""
         return tuple(model for model in self.models if model.card == name)

@@ -169,6 +169,17 @@ class TestWhichModelsToInstall:
         library = Library({"A": public("A", bound, page)})
         assert wanted(asked(A=("liver",)), library) == ()
 
+    def test_what_finds_the_box_that_a_model_was_trained_on_comes_with_it(self) -> None:
+        crop = {"model": "b/whole:fast", "labels": ["spleen"]}
+        library = Library({"A": public("A", {"id": "a/boxed", "crop": crop}), "B": public("B", {"id": "b/whole:fast"})})
+        offers = wanted(asked(A=("liver",)), library)
+        assert [(offer.entry.id, offer.labels) for offer in offers] == [
+            ("a/boxed", {"liver"}),
+            ("b/whole:fast", {"spleen"}),
+        ]
+        there = wanted(asked(A=("liver",)), library, installed={"b/whole:fast": ["liver", "spleen"]})
+        assert [offer.entry.id for offer in there] == ["a/boxed"]
+
     def test_among_equals_a_free_licence_comes_first(self) -> None:
         terms = {"a/nc": "CC BY-NC-SA 4.0", "b/unknown": None, "c/free": "CC BY 4.0"}
         shown = public("A", *({"id": name, "source": {"licence": licence}} for name, licence in terms.items()))

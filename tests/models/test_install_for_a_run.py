@@ -20,6 +20,7 @@ from medsegagent.phantom import CARDS, MODELS, make_patient, write_patient
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="the skill's lines are for a POSIX shell")
 SKILL = Path(__file__).resolve().parents[2] / "skills" / "medsegagent-nnunet-runner"
 DATASET = "Dataset901_Phantom_CT_Organs"
+TUMOUR = "Dataset902_Phantom_CT_Tumour"
 
 
 @pytest.fixture(scope="module")
@@ -30,15 +31,16 @@ def server() -> Iterator[ArchiveServer]:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, server: ArchiveServer) -> Path:
-    """A folder with a CT, and a library whose one model is to be had from the server."""
+    """A folder with a CT, and a library whose models are to be had from the server."""
     place = tmp_path_factory.mktemp("place")
-    files = {path.relative_to(MODELS).as_posix(): path.read_bytes() for path in (MODELS / DATASET).rglob("*.*")}
-    server.routes[f"/{DATASET}.zip"] = serve(write_zip(place / "made.zip", files).read_bytes())
-    card = json.loads((CARDS / "Phantom_CT_Organs.json").read_text())
-    source = {"url": server.url(f"/{DATASET}.zip"), "archive": f"{DATASET}.zip", "licence": "Apache-2.0"}
-    card["models"][0]["parts"][0]["source"] = source
     (place / "cards").mkdir()
-    (place / "cards" / "card.json").write_text(json.dumps(card))
+    for dataset in (DATASET, TUMOUR):
+        files = {path.relative_to(MODELS).as_posix(): path.read_bytes() for path in (MODELS / dataset).rglob("*.*")}
+        server.routes[f"/{dataset}.zip"] = serve(write_zip(place / f"{dataset}.zip", files).read_bytes())
+        card = json.loads((CARDS / f"{dataset.partition('_')[2]}.json").read_text())
+        source = {"url": server.url(f"/{dataset}.zip"), "archive": f"{dataset}.zip", "licence": "Apache-2.0"}
+        card["models"][0]["parts"][0]["source"] = source
+        (place / "cards" / f"{dataset}.json").write_text(json.dumps(card))
     write_patient(make_patient(4242, contrast="CT"), place / "ct.nii.gz")
     return place
 
@@ -57,13 +59,13 @@ def run(place: Path, tmp_path: Path) -> Callable[[str], subprocess.CompletedProc
     }
     environment = {key: value for key, value in os.environ.items() if key != "nnUNet_results"} | variables
 
-    def call(line: str) -> subprocess.CompletedProcess[str]:
+    def call(line: str, stdin: int = subprocess.DEVNULL) -> subprocess.CompletedProcess[str]:
         # The console script and the bare `python` may not be on the path of a test run; the module is.
         line = re.sub(r"^medsegagent ", f"{sys.executable} -m medsegagent ", line)
         line = re.sub(r"^python ", f"{sys.executable} ", line)
         command = ["sh", "-c", line]
         return subprocess.run(
-            command, cwd=SKILL, env=environment, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+            command, cwd=SKILL, env=environment, capture_output=True, text=True, check=False, stdin=stdin
         )
 
     return call
@@ -126,3 +128,71 @@ class TestSegmentInstallsWhatItLacks:
         assert "medsegagent models install" in done.stderr
         assert len(server.requests) == before
         assert not (tmp_path / "out").exists()
+
+
+class TestSegmentInstallsForTargetsThatNoInstalledModelGives:
+    LINE = f"{TestSegmentInstallsWhatItLacks.LINE} --max-models 1".replace("$INSTRUCTION", "spleen and liver tumour")
+
+    @pytest.fixture(autouse=True)
+    def organs(self, run: Callable[[str], subprocess.CompletedProcess[str]], place: Path) -> None:
+        """Only the organs are installed."""
+        line = f'medsegagent models install phantom/ct_organs --from {place / DATASET}.zip --library "$LIBRARY"'
+        assert run(line).returncode == 0
+
+    @staticmethod
+    def written(tmp_path: Path) -> tuple[set[str], str]:
+        record = json.loads((tmp_path / "out" / "run.json").read_text())
+        return {item["name"] for item in record["structures"]}, " ".join(record["warnings"])
+
+    def test_with_consent_given_beforehand(
+        self, run: Callable[[str], subprocess.CompletedProcess[str]], tmp_path: Path
+    ) -> None:
+        done = run(f"{self.LINE} --yes")
+        assert done.returncode == 0, done.stderr
+        assert "no installed model gives liver tumor" in done.stderr
+        assert "phantom/ct_tumour; licence: Apache-2.0" in done.stderr
+        names, warnings = self.written(tmp_path)
+        assert names == {"spleen", "liver tumor"}
+        assert "not segmented" not in warnings
+
+    def test_where_nobody_can_be_asked_it_goes_on_and_names_the_command(
+        self, run: Callable[[str], subprocess.CompletedProcess[str]], server: ArchiveServer, tmp_path: Path
+    ) -> None:
+        before = len(server.requests)
+        done = run(f"{self.LINE} --no-input")
+        assert done.returncode == 0, done.stderr
+        names, warnings = self.written(tmp_path)
+        assert names == {"spleen"}
+        assert "liver tumor: not segmented" in warnings
+        assert "`medsegagent models install phantom/ct_tumour`" in warnings
+        assert len(server.requests) == before
+
+    def test_a_no_in_the_terminal_goes_on_with_the_others(
+        self, run: Callable[..., subprocess.CompletedProcess[str]], server: ArchiveServer, tmp_path: Path
+    ) -> None:
+        import pty
+
+        before = len(server.requests)
+        ours, theirs = pty.openpty()
+        try:
+            os.write(ours, b"n\n")
+            done = run(self.LINE, stdin=theirs)
+        finally:
+            os.close(ours)
+            os.close(theirs)
+        assert done.returncode == 0, done.stderr
+        assert "Install?" in done.stderr
+        assert self.written(tmp_path)[0] == {"spleen"}
+        assert len(server.requests) == before
+
+    def test_what_cannot_be_fetched_does_not_stop_the_others(
+        self, run: Callable[[str], subprocess.CompletedProcess[str]], server: ArchiveServer, tmp_path: Path
+    ) -> None:
+        kept = server.routes.pop(f"/{TUMOUR}.zip")
+        try:
+            done = run(f"{self.LINE} --yes")
+        finally:
+            server.routes[f"/{TUMOUR}.zip"] = kept
+        assert done.returncode == 0, done.stderr
+        assert "404" in done.stderr
+        assert self.written(tmp_path)[0] == {"spleen"}
