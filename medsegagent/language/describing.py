@@ -200,8 +200,9 @@ def _says_more(
     clause: Sequence[Item], first: int, inner: Sequence[Mention], described: Described, vocabulary: Vocabulary
 ) -> bool:
     """Some of the words that fit stand outside the names in the clause."""
-    named = {i - first for m in inner if m.id not in GENERIC for i in range(m.first, m.last)}
-    outside = _content(item for i, item in enumerate(clause) if i not in named or item.has("thing"))
+    loose = [m for m in inner if m.id in GENERIC or vocabulary.concept(m.id).kind == "device"]  # "the tube from ..."
+    named = {i - first for m in inner if m not in loose for i in range(m.first, m.last)}
+    outside = _content(item for i, item in enumerate(clause) if i not in named)
     return any(words & outside for words, id_ in _descriptions(vocabulary) if id_ == described.id)
 
 

@@ -10,6 +10,7 @@ from medsegagent.language.items import Item, read_items, span_of
 from medsegagent.language.request import Modality, Request
 from medsegagent.vocabulary import load
 
+_BESIDE_TC = frozenset({"tumor.brain", "enhancing_tumor", "edema.brain"})
 FOREIGN = frozenset(["US", "XR", "SPECT", "endoscopy", "photo", "histology", "OCT", "ECG"])
 
 
@@ -85,8 +86,9 @@ def _is_denied(items: Sequence[Item], position: int) -> bool:
 
 
 def settle_homonyms(items: list[Item]) -> list[Item]:
-    """As in "TC" is Spanish for CT, unless another modality is named: then it is the tumour core."""
+    """As in "TC" is Spanish for CT, unless another modality or "WT" stands beside it: then it is the tumour core."""
     named = [item for item in items if item.has("modality", "sequence_or_level")]
+    named += [item for item in items if any(m.flag in "bo" and m.id in _BESIDE_TC for m in item.meanings)]
     return [
         item
         if not (item.meanings and item.has("modality"))

@@ -76,7 +76,7 @@ def span_of(instruction: str, items: Sequence[Item]) -> Span:
 
 def read_items(instruction: str, vocabulary: Vocabulary) -> list[Item]:
     """Tokens to items: the longest known term wins, misspelt words are corrected, compounds are taken apart."""
-    tokens = _repaired(_camel_split(instruction, tokenize(instruction)), vocabulary)
+    tokens = _repaired(_camel_split(instruction, tokenize(instruction), vocabulary), vocabulary)
     shouted = instruction.isupper()
     sides = {i: side for i, token in enumerate(tokens) if (side := _side(token, vocabulary))}
     items: list[Item] = []
@@ -165,12 +165,13 @@ def _with_line_breaks(instruction: str, items: list[Item]) -> list[Item]:
     return out
 
 
-def _camel_split(instruction: str, tokens: list[Token]) -> list[Token]:
+def _camel_split(instruction: str, tokens: list[Token], vocabulary: Vocabulary) -> list[Token]:
     """As in "BrainStem" and "OpticNrv" are two words each."""
     out: list[Token] = []
     for token in tokens:
         written = instruction[token.start : token.end]
-        cut = _CAMEL.search(written) if token.kind == "word" and len(written) == len(token.word) else None
+        unknown = token.kind == "word" and len(written) == len(token.word) and token.stem not in vocabulary.stem_set
+        cut = _CAMEL.search(written) if unknown else None
         if cut is None:
             out.append(token)
             continue

@@ -130,12 +130,13 @@ class Passage:
 
     def _volumes_at(self, mentions: Sequence[Mention]) -> None:
         """As in "GTVp nasopharynx", "nasopharyngeal carcinoma GTVp", "NPC, primary and nodes": where is said once."""
+        joined: list[tuple[Mention, Mention]] = []
         for one, other in pairwise([m for m in mentions if m.role == "target"]):
             gap = self.items[one.last : other.first]
             if any(i.is_break or is_imaging(i) for i in gap) or len(gap) > 4:
                 continue
             if any(i.has("and", "with", "or") or i.mark in ("+", "&") for i in gap):
-                self._carry_place(one, other)
+                joined.append((one, other))
             elif place := self._place_in_neck(one):
                 if self._is_volume(other, place) and (self._is_lesion(one) or not gap):
                     one.role = "context"
@@ -143,9 +144,13 @@ class Passage:
             elif not self._is_lesion(other) and self._is_volume(one) and (place := self._place_in_neck(other)):
                 other.role = "context"
                 one.ids = (f"{one.id.partition('.')[0]}.{place}",)
+        for one, other in joined:
+            self._carry_place(one, other)
 
     def _carry_place(self, first: Mention, second: Mention) -> None:
         """The nodes beside a tumour of the head and neck are that tumour's."""
+        if self._is_volume(first) and self._is_lesion(second) and (place := self._place_in_neck(second)):
+            first.ids = (f"{first.id.partition('.')[0]}.{place}",)
         place = self._place_in_neck(first) if self._is_lesion(first) else ""
         if place and second.id == "lymph_node":
             second.ids = (f"nodal_metastasis.{place}",)

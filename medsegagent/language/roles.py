@@ -14,6 +14,9 @@ from medsegagent.language.sides import is_list
 from medsegagent.vocabulary import Vocabulary
 
 _SHORTLY = 30
+_TREATMENTS = frozenset(
+    ["rt", "radiotherapy", "sbrt", "surgery", "resection", "biopsy", "transplant", "ablation", "embolization"]
+)
 
 
 def assign_roles(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
@@ -63,7 +66,11 @@ def _is_background(items: Sequence[Item], mention: Mention) -> bool:
         "workup",
         "work",
     )
-    return after is not None and not is_imaging(after) and after.word in words
+    if after is None:
+        return False
+    aimed = any(item.word == "for" for item in items[max(0, mention.first - 2) : mention.first])
+    treated = aimed and after.word in _TREATMENTS  # "for lung RT planning"
+    return treated or (after.word in words and not is_imaging(after))
 
 
 def _names_the_image(items: Sequence[Item], mention: Mention) -> bool:

@@ -172,3 +172,17 @@ def test_lesions_listed_before_their_site_share_it(instruction: str) -> None:
 def test_an_excluded_part_leaves_a_whole_that_holds_its_voxels() -> None:
     found = match("larynx without the glottis, CT", LIBRARY).labels
     assert found == {"SegRap2023_Task1": [48, 50, 51]}
+
+
+@pytest.mark.parametrize(
+    ("instruction", "expected"),
+    [
+        ("ET, TC and WT for BraTS", {"BraTS21": [1, 2, 3]}),
+        ("tumeur, TC", {"AutoPET": [1], "Adrenal-ACC-Ki67-Seg": [1], "KiTS23": [2], "LiTS": [2]}),
+        ("cord, MRI", {"TotalSegmentator_MRI": [21]}),
+        ("trachea for lung RT planning CT", {"SegRap2023_Task1": [54], "TotalSegmentator_v2": [16]}),
+        ("除L5外的所有腰椎 CT", {"TotalSegmentator_v2": [28, 29, 30, 31]}),
+    ],
+)
+def test_neighbouring_words_say_what_a_short_one_means(instruction: str, expected: dict[str, list[int]]) -> None:
+    assert match(instruction, LIBRARY).labels == expected
