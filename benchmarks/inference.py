@@ -1,6 +1,6 @@
 """The inference engine against nnU-Net's own code: time, memory, and whether every label is the same.
 
-    python benchmarks/inference.py [export] [preprocess] [matrix] [small] [large] [classes118] [three]
+    python benchmarks/inference.py [export] [preprocess] [matrix] [small] [large] [classes118] [three] [shortcuts]
 
 Without arguments all of them, in some ten minutes. Both sides run side by side on the same image and model folder, on
 this machine's CPU; the models are untrained (what is compared is work and labels, not skill). Prints a table per part
@@ -31,7 +31,7 @@ from scipy.ndimage import gaussian_filter
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 BUILD = ROOT / "build" / "inference"
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "inference")]
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "inference"), str(ROOT / "benchmarks")]
 
 SIX = ("liver", "spleen", "kidney_right", "kidney_left", "stomach", "aorta")
 INSTRUCTION = "Segment the liver, the spleen, the left kidney and the right kidney in this CT"
@@ -194,18 +194,23 @@ def model(dataset: str, names: Sequence[str], **options: Any) -> Path:
     return write_model(BUILD / "results", labels, name=dataset, mirror_axes=None, **(NETWORK | options))
 
 
-def end_to_end(title: str, size: tuple[int, int, int] | None, folders: Sequence[Path]) -> tuple[float, float, int]:
-    """`medsegagent segment` once, nnU-Net's command once per model: time ratio, memory ratio, differing voxels."""
+def ours(size: tuple[int, int, int] | None, folders: Sequence[Path]) -> Measured:
+    """`medsegagent segment` on the scan at this size, into `work/ours`; the scan is left in `work/in`."""
     work = BUILD / "work"
     shutil.rmtree(work, ignore_errors=True)
     (work / "in").mkdir(parents=True)
     image = work / "in" / "case_0000.nii.gz"
     SimpleITK.WriteImage(scan(size), str(image))
-    ours = [sys.executable, "-m", "medsegagent", "segment", INSTRUCTION, "-i", str(image), "-o", str(work / "ours")]
-    ours += ["--library", "benchmark", "--models-dir", str(BUILD / "results"), "--keep-predictions", "--device", "cpu"]
+    command = [sys.executable, "-m", "medsegagent", "segment", INSTRUCTION, "-i", str(image), "-o", str(work / "ours")]
+    command += ["--library", "benchmark", "--models-dir", str(BUILD / "results"), "--keep-predictions"]
     for folder in folders:
-        ours += ["--only", f"{folder.parent.name}/3d_fullres"]
-    own = run([*ours, "--no-input"])
+        command += ["--only", f"{folder.parent.name}/3d_fullres"]
+    return run([*command, "--device", "cpu", "--no-input"])
+
+
+def end_to_end(title: str, size: tuple[int, int, int] | None, folders: Sequence[Path]) -> tuple[float, float, int]:
+    """`medsegagent segment` once, nnU-Net's command once per model: time ratio, memory ratio, differing voxels."""
+    work, own = BUILD / "work", ours(size, folders)
     tool = Path(sys.executable).with_name("nnUNetv2_predict_from_modelfolder")
     theirs, differing = Measured(), 0
     for index, folder in enumerate(folders):
@@ -258,7 +263,11 @@ def classes118() -> dict[str, float]:
     names = tuple(Library.load("benchmark").get("TotalSegmentator_v2").labels)
     folder = model("Dataset902_TotalSegmentator_v2", names)
     ratio, memory, differing = end_to_end(f"{len(names) + 1} classes, 244x202x224", MIDDLE, [folder])
-    return {"cpu_118_ratio": ratio, "peak_memory_ratio_118": memory, "cpu_118_differing": differing}
+    figures = {"cpu_118_ratio": ratio, "peak_memory_ratio_118": memory, "cpu_118_differing": differing}
+    # nnU-Net's own export would need about 30 GB here.
+    alone = ours(LARGE, [folder])
+    OUT.print(f"{len(names) + 1} classes, 512x512x250: {alone.seconds:.1f} s, {alone.megabytes:.0f} MB")
+    return figures | {"cpu_118_large_seconds": alone.seconds, "cpu_118_large_mb": alone.megabytes}
 
 
 def three() -> dict[str, float]:
@@ -270,7 +279,56 @@ def three() -> dict[str, float]:
     return {"three_models_ratio": ratio}
 
 
-PARTS = (export, preprocess, matrix, small, large, classes118, three)
+def shortcuts() -> dict[str, float]:
+    """--fast and --roi auto on the real CT with a trained network: seconds, and how far from the usual answer.
+
+    The coarse model that --roi needs is the fine one under another name: what is measured is what the box changes.
+    """
+    import real_ct
+
+    from medsegagent.images.read import read_volume
+
+    dataset, names = next(iter(real_ct.CONVENTIONS.items()))
+    results = real_ct.BUILD / "nnUNet_results"
+    reference = real_ct.load(DATA / "ct_abdomen_reference_3mm.nii.gz")
+    real_ct.prepare(dataset, names, 0, read_volume(DATA / "ct_abdomen.nii.gz"), reference, results, OUT)
+    models = [
+        {"id": f"own/{name}", "spacing_mm": [mm] * 3, "voter": "own"} for name, mm in (("fine", 5), ("coarse", 10))
+    ]
+    card = {"name": "Own", "channel_names": {"0": "CT"}, "labels": {name: i for i, name in enumerate(names, 1)}}
+    card["models"] = [model | {"parts": [{"dataset_folder": dataset}]} for model in models]
+    (BUILD / "cards").mkdir(parents=True, exist_ok=True)
+    (BUILD / "cards" / "Own.json").write_text(json.dumps(card))
+    table = Table("targets", "options", "s", "voxels differing", "lowest Dice", title="options that trade")
+    figures: dict[str, float] = {}
+    for targets in ("liver, spleen and both kidneys", "spleen"):
+        seconds, usual = shortcut(targets, results)
+        table.add_row(targets, "", f"{seconds:.1f}", "", "")
+        for options in (("--fast",), ("--roi", "auto")):
+            own, labels = shortcut(targets, results, *options)
+            values = np.unique(usual[usual > 0])
+            lowest = min(real_ct.dice(labels == value, usual == value) for value in values)
+            differing = int((labels != usual).sum())
+            share = f"{differing} of {int((usual > 0).sum())}"
+            table.add_row("", " ".join(options), f"{own:.1f}", share, f"{lowest:.4f}")
+            key = f"{options[0].strip('-')}_{len(values)}_structures"
+            figures |= {f"{key}_seconds_ratio": seconds / own, f"{key}_lowest_dice": lowest}
+    OUT.print(table)
+    return figures
+
+
+def shortcut(targets: str, results: Path, *options: str) -> tuple[float, np.ndarray]:
+    """Seconds of one run with the card of `shortcuts`, and its label map."""
+    import real_ct
+
+    out = BUILD / "shortcut"
+    command = [sys.executable, "-m", "medsegagent", "segment", targets, "-i", str(DATA / "ct_abdomen.nii.gz")]
+    command += ["-o", str(out), "--library", str(BUILD / "cards"), "--models-dir", str(results), *options]
+    seconds = run([*command, "--overwrite", "--device", "cpu", "--no-input"]).seconds
+    return seconds, real_ct.load(out / "segmentation.nii.gz")
+
+
+PARTS = (export, preprocess, matrix, small, large, classes118, three, shortcuts)
 
 
 def main() -> int:
