@@ -18,6 +18,7 @@ class ExitCode(IntEnum):
     BAD_INPUT = 5
     ANSWER_NEEDED = 6
     ALL_FAILED = 7
+    CASES_FAILED = 8
     INTERRUPTED = 130
 
 
@@ -88,6 +89,10 @@ class VocabularyError(MedSegAgentError):
 
 class ImageError(MedSegAgentError):
     """An image cannot be read or used."""
+
+
+class CaseListError(MedSegAgentError):
+    """A list of cases cannot be used: unreadable, or with rows or names that are not safe."""
 
 
 class ModelError(MedSegAgentError):

@@ -53,12 +53,9 @@ def open_case(
     options = options or Options()
     named = images if isinstance(images, Mapping) else {"": images}
     paths = {name: Path(path) for name, path in named.items()}
+    cards, store = find_models(library, models_dir, options)
     check_formats(options.formats, next(iter(paths.values()), None))
     volumes = read_volumes(paths, series=options.series, family=family)
-    rule_named(options.fusion)
-    cards = library if isinstance(library, Library) else Library.load(library)
-    store = find_installed(cards, Path(models_dir) if models_dir else None)
-    options.choice.check(_known_models(cards, store))
     return Workspace(
         library=cards,
         vocabulary=load_vocabulary(),
@@ -75,6 +72,22 @@ def _known_models(library: Library, store: Store) -> set[tuple[str, str]]:
     """Id and card of all models there are, installed or not."""
     public = {(entry.id, card.name) for card in library.cards.values() for entry in card.models}
     return public | {(model.id, model.card) for model in store.models}
+
+
+def find_models(
+    library: Library | str | Path, models_dir: Path | str | None, options: Options
+) -> tuple[Library, Store]:
+    """Load the cards and find their models, and see that the options name only what there is.
+
+    Raises:
+        UsageError: If they name a fusion rule or a model that does not exist.
+        CardError: If the library cannot be loaded.
+    """
+    rule_named(options.fusion)
+    cards = library if isinstance(library, Library) else Library.load(library)
+    store = find_installed(cards, Path(models_dir) if models_dir else None)
+    options.choice.check(_known_models(cards, store))
+    return cards, store
 
 
 def task_for(instruction: str, volumes: tuple[Volume, ...], modality: str | None = None) -> Task:

@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from medsegagent.agents.asked import library_name, what_was_asked
 from medsegagent.agents.base import content_of, envelope
 from medsegagent.agents.case import open_case, task_for
 from medsegagent.agents.llm.counsel import Warned
@@ -110,7 +111,7 @@ def segment(
             models_dir=models_dir,
             options=options,
             progress=_interruptible(progress, stop),
-            family=_family(instruction, modality),
+            family=family_of(instruction, modality),
             networks=networks,
         )
         workspace.add_seconds("reading", time.perf_counter() - started)
@@ -133,7 +134,8 @@ def segment(
             raise RuntimeError(f"the conversation ended with {type(last).__name__}")
         workspace.add_seconds("total", time.perf_counter() - started)
         warnings = (*talk.warnings, *executed.warnings, *last.warnings)
-        record = _record(executed, workspace, warnings) | talk.record(library)
+        asked = what_was_asked(instruction, modality=modality, options=options, mind=mind, library=library)
+        record = _record(executed, workspace, warnings) | talk.record(library) | {"asked": asked}
         assert workspace.segmentation is not None  # the Executor has executed
         dropped = explain(executed.selection.request, workspace.library)
         with writing(folder):
@@ -156,7 +158,7 @@ def segment(
     )
 
 
-def _family(instruction: str, modality: str | None) -> str | None:
+def family_of(instruction: str, modality: str | None) -> str | None:
     """The one family that the instruction, or who overrides it, names."""
     try:
         request = parse(instruction, load_vocabulary())
@@ -205,10 +207,7 @@ class _Talk:
         """Who thought, about which cards, and what that cost, for `run.json`."""
         endpoint = self._mind.endpoint
         asked = {"model": endpoint.model, "host": endpoint.host, "prompts": self._prompts} if endpoint else {}
-        name = None if isinstance(library, Library) else str(library)
-        if name and Path(name).is_dir():
-            name = str(Path(name).resolve())
-        return {"library": name, "mind": {"kind": self._mind.kind, **asked, "usage": self.usage}}
+        return {"library": library_name(library), "mind": {"kind": self._mind.kind, **asked, "usage": self.usage}}
 
 
 def _interruptible(progress: Progress | None, stop: threading.Event) -> Progress:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ def image_arguments(arguments: list[str]) -> dict[str, Path]:
             key = _channel_of(path)
         if key in images:
             what = f"two images have the name {key!r}" if key else "several images were given without a name"
-            remedy = "Give each its channel: -i T1=t1.nii.gz -i FLAIR=flair.nii.gz. Several patients: one run each."
+            remedy = "Give each its channel: -i T1=t1.nii.gz -i FLAIR=flair.nii.gz. Several patients: --cases."
             raise UsageError(what, remedy, "-i")
         images[key] = path
     return images
@@ -64,11 +64,12 @@ def run_case(
     verbose: bool,
     may_ask: bool,
     may_install: Consent = "never",
+    progress: TileProgress | None = None,
     **how: Any,
 ) -> RunResult:
     """Run `medsegagent.segment` with the conversation (if verbose), progress, and questions where one can be asked.
 
-    What lacks a usable model is offered one, once.
+    What lacks a usable model is offered one, once. Without a `progress` there are bars.
     """
     listener = show_message if verbose else None
     if how.get("models_dir") or (may_install == "ask" and not (may_ask and sys.stdin.isatty())):
@@ -76,8 +77,8 @@ def run_case(
     options = replace(how.pop("options", None) or Options(), complete=may_install != "never")
     while True:
         try:
-            with bars() as progress:
-                result = segment(instruction, images, out, options=options, listener=listener, progress=progress, **how)
+            with nullcontext(progress) if progress else bars() as shown:
+                result = segment(instruction, images, out, options=options, listener=listener, progress=shown, **how)
             if verbose:
                 show_usage(result.usage)
             return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -22,11 +22,17 @@ from medsegagent.cli.options import DeviceOption, LibraryOption, ModalityOption,
 
 
 def segment(
-    instruction: Annotated[str, typer.Argument(help="What to segment, in plain words.")],
+    instruction: Annotated[str, typer.Argument(help="What to segment, in plain words.", show_default=False)] = "",
     image: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option("--image", "-i", help="Image file; for several channels NAME=FILE, once per channel."),
-    ],
+    ] = None,
+    cases: Annotated[
+        Path | None,
+        typer.Option(
+            "--cases", help="Several cases: a folder of images, or a .csv or .jsonl of case, image, instruction."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results.")] = None,
     library: LibraryOption = "all",
     modality: ModalityOption = None,
@@ -95,10 +101,14 @@ def segment(
 ) -> None:
     """Segment what INSTRUCTION asks for. Research software, not a medical device."""
     from medsegagent.agents.workspace import Options
+    from medsegagent.cli.many import run_cases
     from medsegagent.cli.running import image_arguments, run_case, show_run
+    from medsegagent.errors import UsageError
     from medsegagent.inference.choice import Choice, weights_named
     from medsegagent.inference.effort import Effort, folds_named
 
+    if bool(image) == bool(cases):
+        raise UsageError("give one case with -i, or several with --cases", "One of the two.", "-i")
     weights = weights_named(weight or ())
     options = Options(
         device=device,
@@ -125,18 +135,16 @@ def segment(
         no_cache=no_cache,
         may_ask=not no_input,
     )
-    result = run_case(
-        instruction,
-        image_arguments(image),
-        out,
-        library=library,
-        modality=modality,
-        models_dir=models_dir,
-        options=options,
-        overwrite=overwrite,
-        mind=thinker,
-        verbose=verbose,
-        may_ask=not no_input,
-        may_install="never" if offline else "yes" if yes else "ask",
-    )
-    show_run(result)
+    how: dict[str, Any] = {
+        "library": library,
+        "modality": modality,
+        "models_dir": models_dir,
+        "options": options,
+        "overwrite": overwrite,
+        "mind": thinker,
+        "verbose": verbose,
+        "may_install": "never" if offline else "yes" if yes else "ask",
+    }
+    if cases:
+        raise typer.Exit(run_cases(instruction, cases, out, **how))
+    show_run(run_case(instruction, image_arguments(image or []), out, may_ask=not no_input, **how))

@@ -85,6 +85,20 @@ def read_volumes(paths: Mapping[str, Path], *, series: str = "", family: str | N
     return on_one_grid([read_volume(path, channel, series=series, family=family) for channel, path in paths.items()])
 
 
+def digest(path: Path, *, series: str = "", family: str | None = None) -> str:
+    """Return the `sha256` that `read_volume` would give, without looking at voxels where that can be helped.
+
+    Raises:
+        ImageError: If there is no such file, or the file is unknown here.
+    """
+    if not path.exists():
+        raise ImageError("no such file", "Check the path.", str(path))
+    if extension(path) not in READERS and is_dicom(path):
+        return read_dicom(path, series=series, family=family).sha256
+    data = _data_file(path) if _reader(path) is _read_other else None
+    return _sha256((path,) if data is None else (path, data))
+
+
 def extension(path: Path) -> str:
     """Return the extension that says the format, lower case, `.nii.gz` whole."""
     name = path.name.lower()
