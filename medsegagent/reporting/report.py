@@ -14,7 +14,7 @@ from medsegagent.reporting.html import Cell, Figure, Raw, join, table, tag, text
 from medsegagent.reporting.panel import Scene, scene_of
 from medsegagent.reporting.pictures import Picture, agreement_scale, of_structure, overview
 from medsegagent.reporting.preview import RESEARCH_USE
-from medsegagent.reporting.statistics import StructureStatistics
+from medsegagent.reporting.statistics import OtherSide, StructureStatistics
 
 MOST_PICTURED = 24
 """Structures with pictures of their own; a page of a whole skeleton would not open on a phone."""
@@ -142,11 +142,13 @@ def _measurements(segmentation: Segmentation, statistics: Mapping[str, Structure
         "Pieces",
         "Touches the border",
     ]
-    head += ["Models", "Agreement, Dice"]
+    paired = any(item.other_side for item in statistics.values())
+    head += [*(["Against the other side"] if paired else []), "Models", "Agreement, Dice"]
     rows = [
         [
             join([_swatch(scene.colours[item.id]), item.name]),
             *_figures(statistics[item.id], channels),
+            *([_other_side(statistics[item.id].other_side)] if paired else []),
             len(item.ballots),
             _dice(statistics[item.id].agreement),
         ]
@@ -171,6 +173,10 @@ def _figures(item: StructureStatistics, channels: Sequence[str]) -> list[Cell]:
         item.shape.components,
         "yes" if item.fused.touches_border else "no",
     ]
+
+
+def _other_side(other: OtherSide | None) -> Cell:
+    return Figure(f"{other.ratio:.2f} × ({other.difference_ml:+.1f} mL)") if other else None
 
 
 def _dice(value: float | None) -> Cell:

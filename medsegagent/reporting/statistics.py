@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Volume
 from medsegagent.inference.prediction import Prediction
 from medsegagent.reporting.shape import Shape, measure_shape
+
+_OPPOSITE = {"left": "right", "right": "left"}
 
 
 class _Frozen(BaseModel):
@@ -46,6 +49,17 @@ class MaskStatistics(_Frozen):
     intensity: dict[str, Intensity]
 
 
+class OtherSide(_Frozen):
+    """A structure's volume against that of the same one on the other side of the patient."""
+
+    structure: str
+    """Id of the other one."""
+    ratio: float
+    """Its own volume over the other's."""
+    difference_ml: float
+    """Its own volume minus the other's."""
+
+
 class StructureStatistics(_Frozen):
     """Figures of one structure: the fused mask, and each voter's own by model id; `shape` is the fused mask's."""
 
@@ -56,8 +70,8 @@ class StructureStatistics(_Frozen):
     models: dict[str, MaskStatistics]
     agreement: float | None
     """Mean pairwise Dice between the models whose votes count; None with a single one or if nothing was found."""
-    times_other_side: float | None
-    """Volume over that of the same structure on the other side; None if there is none or it was not found."""
+    other_side: OtherSide | None
+    """Against the same structure on the other side; None if there is none, or one of the two was not found."""
 
 
 def structure_statistics(
@@ -80,7 +94,7 @@ def structure_statistics(
                 if structure.target in prediction.masks
             },
             agreement=structure.mean_dice,
-            times_other_side=_times_other_side(structure, segmentation),
+            other_side=_other_side(structure, segmentation),
         )
         for structure in segmentation.structures
     }
@@ -123,27 +137,31 @@ def _intensity(values: NDArray[np.float32], unit: str) -> Intensity:
     )
 
 
-def _times_other_side(structure: Structure, segmentation: Segmentation) -> float | None:
-    others = [
-        other
-        for other in segmentation.structures
-        if other.target == structure.target and {other.side, structure.side} == {"left", "right"}
-    ]
-    if not others or not (voxels := others[0].where.count):
-        return None
-    return structure.where.count / voxels
+def _other_side(structure: Structure, segmentation: Segmentation) -> OtherSide | None:
+    mirrored = re.sub(r"(?<=_)(left|right)(?=_|$)", lambda side: _OPPOSITE[side[0]], structure.id)
+    for other in segmentation.structures:
+        if other.id == mirrored != structure.id and other.where.any() and structure.where.any():
+            own, its = (item.where.count * segmentation.grid.voxel_ml for item in (structure, other))
+            return OtherSide(structure=other.id, ratio=own / its, difference_ml=own - its)
+    return None
 
 
 def write_csv(path: Path, statistics: Mapping[str, StructureStatistics]) -> None:
     """Write the figures as a table: one row for each fused structure, then one for each model's own mask of it.
 
-    Columns: structure, name, source ("fused" or the model), voxels, volume_ml, touches_border, agreement, the shape's
-    (`centroid_mm_x`, ...), and per channel its intensities (`T1_mean`, ...). What is unknown is empty.
+    Columns: structure, name, source ("fused" or the model), voxels, volume_ml, touches_border, agreement, the other
+    side's (`other_side_ratio`, ...), the shape's (`centroid_mm_x`, ...), and per channel its intensities (`T1_mean`,
+    ...). What is unknown is empty.
     """
     rows = []
     for name, item in statistics.items():
         shape = {f"{key}{axis}": value for key, axis, value in _flat(item.shape)}
-        shared = {"agreement": item.agreement, "times_other_side": item.times_other_side}
+        other = (
+            {f"other_side_{key}": value for key, value in item.other_side.model_dump().items()}
+            if item.other_side
+            else {}
+        )
+        shared = {"agreement": item.agreement} | other
         rows.append({"structure": name, "name": item.name, "source": "fused"} | _row(item.fused) | shared | shape)
         rows += [
             {"structure": name, "name": item.name, "source": model} | _row(own) for model, own in item.models.items()

@@ -12,6 +12,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import slicerio
+import trimesh
 from dicom_builder import AXIAL, CORONAL, OBLIQUE, SAGITTAL, ball, enhanced, pet, positions, save, slices
 from matplotlib.path import Path as Polygon
 from numpy.typing import NDArray
@@ -94,7 +96,6 @@ class TestVoxelFormats:
     def test_seg_nrrd_read_by_slicers_own_library_has_the_same_voxels_in_patient_space(
         self, name: str, tmp_path: Path
     ) -> None:
-        slicerio = pytest.importorskip("slicerio", reason="slicerio, the independent reader, is not installed")
         grid = GRIDS[name]
         export(segments(grid), tmp_path, ["nrrd"])
         read = slicerio.read_segmentation(str(tmp_path / "segmentation.seg.nrrd"))
@@ -113,7 +114,6 @@ class TestVoxelFormats:
     def test_meshes_read_by_trimesh_enclose_the_same_volume_at_the_same_place(
         self, name: str, suffix: str, tmp_path: Path
     ) -> None:
-        trimesh = pytest.importorskip("trimesh", reason="trimesh, the independent reader, is not installed")
         grid = GRIDS[name]
         export(segments(grid), tmp_path, [suffix[1:]])
         for id_, mask in masks().items():
@@ -127,7 +127,6 @@ class TestVoxelFormats:
 
 class TestNames:
     def test_seg_nrrd_carries_colour_and_terminology(self, tmp_path: Path) -> None:
-        slicerio = pytest.importorskip("slicerio", reason="slicerio, the independent reader, is not installed")
         export(segments(GRIDS["axial"]), tmp_path, ["nrrd"])
         read = {s["id"]: s for s in slicerio.read_segmentation(str(tmp_path / "segmentation.seg.nrrd"))["segments"]}
         kidney = read["kidney_left"]["terminology"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+import trimesh
 from dicom_builder import save, slices
 from numpy.typing import NDArray
 
@@ -61,7 +62,6 @@ def test_every_format_brings_the_organs_back_to_their_place(case: tuple[Path, Pa
         found = {item.name: item.mask for item in back.items}
         for organ, mask in truth.items():
             assert np.array_equal(found.get(organ, np.zeros_like(mask)), mask), (name, organ)
-    trimesh = pytest.importorskip("trimesh", reason="trimesh, the independent reader, is not installed")
     for organ, mask in truth.items():
         if mask.any():
             mesh = trimesh.load_mesh(tmp_path / "out" / "meshes" / f"{organ.replace(' ', '_')}.stl")

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from phantoms import LIVER, predictions, segmentation, volume
+from phantoms import GRID, LEFT, LIVER, RIGHT, box, predictions, segmentation, volume
 
+from medsegagent.fusion.vote import fuse
 from medsegagent.images.boxed import Boxed
+from medsegagent.inference.prediction import Prediction
+from medsegagent.language.request import Side, Target
 from medsegagent.reporting.statistics import measure, structure_statistics, write_csv
 
 
@@ -67,8 +70,27 @@ def test_the_unit_of_the_tags_goes_before_the_guess() -> None:
 def test_the_two_sides_are_compared() -> None:
     figures = structure_statistics(segmentation(), [volume()], predictions())
     left, right = figures["kidney_left"], figures["kidney_right"]
-    assert left.times_other_side == pytest.approx(left.fused.volume_ml / right.fused.volume_ml)
-    assert figures["liver"].times_other_side is None
+    assert left.other_side is not None
+    assert right.other_side is not None
+    assert left.other_side.structure == "kidney_right"
+    assert left.other_side.ratio == pytest.approx(left.fused.volume_ml / right.fused.volume_ml)
+    assert left.other_side.difference_ml == pytest.approx(left.fused.volume_ml - right.fused.volume_ml)
+    assert right.other_side.ratio == pytest.approx(1 / left.other_side.ratio)
+    assert figures["liver"].other_side is None
+
+
+def test_two_sides_asked_for_one_by_one_are_compared_and_an_empty_one_is_not() -> None:
+    small = RIGHT & box((0, 2), (0, 16), (0, 20))
+    for right, expected in ((small, LEFT.sum() / small.sum()), (RIGHT & False, None)):
+        masks = {"lung_left": Boxed.of(LEFT), "lung_right": Boxed.of(right)}
+        targets = [
+            Target(id=f"lung_{side}", name=f"{side} lung", concepts=("lung",), side=Side(side))
+            for side in ("left", "right")
+        ]
+        voter = Prediction("org/one", "A", 1.0, 1, masks, {}, 1.0)
+        figures = structure_statistics(fuse([voter], targets, GRID, lambda *_: False), [volume()], [voter])
+        other = figures["lung_left"].other_side
+        assert (other and other.ratio) == expected
 
 
 def test_the_table_has_a_row_for_each_structure_and_each_models_own_mask(tmp_path: Path) -> None:
@@ -83,5 +105,7 @@ def test_the_table_has_a_row_for_each_structure_and_each_models_own_mask(tmp_pat
     ]
     assert float(rows[0]["T1_mean"]) == figures["liver"].fused.intensity["T1"].mean
     assert figures["liver"].shape is not None
+    left = next(row for row in rows if row["structure"] == "kidney_left")
+    assert (left["other_side_structure"], float(left["other_side_difference_ml"])) == ("kidney_right", 0)
     assert float(rows[0]["centroid_mm_x"]) == figures["liver"].shape.centroid_mm[0]
     assert rows[1]["centroid_mm_x"] == ""
