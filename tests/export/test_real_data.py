@@ -10,6 +10,7 @@ import SimpleITK as sitk  # noqa: N813
 import trimesh
 from dicom_builder import save, slices
 from numpy.typing import NDArray
+from test_formats import dice, rt_masks
 
 from medsegagent.export.convert import convert, on_grid
 from medsegagent.export.reading import read_segments
@@ -56,7 +57,7 @@ def test_every_format_brings_the_organs_back_to_their_place(case: tuple[Path, Pa
     scan, organs, series = case
     grid = read_volume(scan).grid
     truth = {item.name: item.mask for item in read_segments(organs).items}
-    convert(organs, tmp_path / "out", ["nifti", "nrrd", "dicom-seg", "rtstruct", "stl"], reference=series)
+    convert(organs, tmp_path / "out", ["nifti", "nrrd", "dicom-seg", "rtstruct", "stl", "obj"], reference=series)
     for name in ("segmentation.nii.gz", "segmentation.seg.nrrd", "segmentation_seg.dcm"):
         back = on_grid(read_segments(tmp_path / "out" / name), grid)
         found = {item.name: item.mask for item in back.items}
@@ -64,8 +65,14 @@ def test_every_format_brings_the_organs_back_to_their_place(case: tuple[Path, Pa
             assert np.array_equal(found.get(organ, np.zeros_like(mask)), mask), (name, organ)
     for organ, mask in truth.items():
         if mask.any():
-            mesh = trimesh.load_mesh(tmp_path / "out" / "meshes" / f"{organ.replace(' ', '_')}.stl")
-            mesh.merge_vertices()
-            assert mesh.volume == pytest.approx(mask.sum() * np.prod(grid.spacing), rel=0.02)
             centre = grid.points(np.argwhere(mask)[:, ::-1]).mean(axis=0)
-            np.testing.assert_allclose(mesh.center_mass, centre, atol=1.0)
+            for suffix in ("stl", "obj"):
+                mesh = trimesh.load_mesh(tmp_path / "out" / "meshes" / f"{organ.replace(' ', '_')}.{suffix}")
+                mesh.merge_vertices()
+                assert mesh.volume == pytest.approx(mask.sum() * np.prod(grid.spacing), rel=0.02)
+                np.testing.assert_allclose(mesh.center_mass, centre, atol=1.0)
+    source = read_dicom(series).grid
+    contours = rt_masks(tmp_path / "out" / "segmentation_rtstruct.dcm", source)
+    for item in on_grid(read_segments(organs), source).items:
+        if item.mask.any():
+            assert dice(contours[item.name], item.mask) >= 0.98
