@@ -13,23 +13,47 @@ import typer
 if TYPE_CHECKING:
     from medsegagent.agents.llm.mind import Mind
 
+_PANEL = "Language model"
+
 MindOption = Annotated[
     str | None,
-    typer.Option("--mind", help="rules, hybrid or llm; default: hybrid where an LLM is configured, else rules."),
+    typer.Option(
+        "--mind",
+        help="rules, hybrid or llm; default: hybrid where an LLM is configured, else rules.",
+        rich_help_panel=_PANEL,
+    ),
 ]
 ConfigOption = Annotated[
     Path | None,
-    typer.Option("--config", help="LLM configuration; default: OAI_CONFIG_LIST, the environment variable or the file."),
+    typer.Option(
+        "--config",
+        help="LLM configuration; default: OAI_CONFIG_LIST, the environment variable or the file.",
+        rich_help_panel=_PANEL,
+    ),
 ]
-ModelOption = Annotated[str | None, typer.Option("--model", help="Use the configuration's entry of this model.")]
-TagOption = Annotated[str | None, typer.Option("--tag", help="Use the configuration's first entry with this tag.")]
+ModelOption = Annotated[
+    str | None, typer.Option("--model", help="Use the configuration's entry of this model.", rich_help_panel=_PANEL)
+]
+TagOption = Annotated[
+    str | None, typer.Option("--tag", help="Use the configuration's first entry with this tag.", rich_help_panel=_PANEL)
+]
 AllowRemoteOption = Annotated[
     bool,
-    typer.Option("--allow-remote", help="Ask an LLM outside this machine and private networks without asking you."),
+    typer.Option(
+        "--allow-remote",
+        help="Ask an LLM outside this machine and private networks without asking you.",
+        rich_help_panel=_PANEL,
+    ),
 ]
-MaxCallsOption = Annotated[int | None, typer.Option("--max-calls", min=0, help="Most LLM requests in this run.")]
-MaxTokensOption = Annotated[int | None, typer.Option("--max-tokens", min=0, help="LLM tokens after which to stop.")]
-NoCacheOption = Annotated[bool, typer.Option("--no-cache", help="Ask the LLM anew, even what it was asked before.")]
+MaxCallsOption = Annotated[
+    int | None, typer.Option("--max-calls", min=0, help="Most LLM requests in this run.", rich_help_panel=_PANEL)
+]
+MaxTokensOption = Annotated[
+    int | None, typer.Option("--max-tokens", min=0, help="LLM tokens after which to stop.", rich_help_panel=_PANEL)
+]
+NoCacheOption = Annotated[
+    bool, typer.Option("--no-cache", help="Ask the LLM anew, even what it was asked before.", rich_help_panel=_PANEL)
+]
 
 
 def mind_from(

@@ -20,6 +20,8 @@ from medsegagent.cli.minds import (
 )
 from medsegagent.cli.options import DeviceOption, LibraryOption, ModalityOption, ModelsDirOption, VerboseOption
 
+_RESULTS, _MODELS, _NETWORKS, _VOTES = "Results", "Which models", "How networks run", "How masks become one"
+
 
 def segment(
     instruction: Annotated[str, typer.Argument(help="What to segment, in plain words.", show_default=False)] = "",
@@ -38,56 +40,107 @@ def segment(
     modality: ModalityOption = None,
     models_dir: ModelsDirOption = None,
     device: DeviceOption = "auto",
-    separate: Annotated[bool, typer.Option("--separate", help="Also one mask per target, under targets/.")] = False,
+    separate: Annotated[
+        bool, typer.Option("--separate", help="Also one mask per target, under targets/.", rich_help_panel=_RESULTS)
+    ] = False,
     keep_predictions: Annotated[
-        bool, typer.Option("--keep-predictions", help="Also every model's own masks, under predictions/.")
+        bool,
+        typer.Option(
+            "--keep-predictions", help="Also every model's own masks, under predictions/.", rich_help_panel=_RESULTS
+        ),
     ] = False,
     formats: Annotated[
         list[str] | None,
-        typer.Option("--format", help="Also nifti, nrrd, dicom-seg, rtstruct, stl or obj (repeatable)."),
+        typer.Option(
+            "--format", help="Also nifti, nrrd, dicom-seg, rtstruct, stl or obj (repeatable).", rich_help_panel=_RESULTS
+        ),
     ] = None,
     series: Annotated[
         str, typer.Option("--series", help="Which DICOM series: its number, or a part of its description.")
     ] = "",
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace an earlier run in the folder.", rich_help_panel=_RESULTS)
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Go on where image and instruction disagree.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show request, selection and plan, then stop.")] = False,
-    max_models: Annotated[int, typer.Option("--max-models", min=1, help="At most so many models for each target.")] = 3,
+    max_models: Annotated[
+        int,
+        typer.Option("--max-models", min=1, help="At most so many models for each target.", rich_help_panel=_MODELS),
+    ] = 3,
     prefer: Annotated[
-        list[str] | None, typer.Option("--prefer", help="Rank first: a model, card, or publisher.")
+        list[str] | None,
+        typer.Option("--prefer", help="Rank first: a model, card, or publisher.", rich_help_panel=_MODELS),
     ] = None,
-    only: Annotated[list[str] | None, typer.Option("--only", help="Run no others (repeatable).")] = None,
-    exclude: Annotated[list[str] | None, typer.Option("--exclude", help="Never run it (repeatable).")] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Run no others (repeatable).", rich_help_panel=_MODELS)
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="Never run it (repeatable).", rich_help_panel=_MODELS)
+    ] = None,
     fusion: Annotated[
-        str, typer.Option("--fusion", help="How masks become one: majority, staple, intersection, union or best.")
+        str,
+        typer.Option(
+            "--fusion",
+            help="How masks become one: majority, staple, intersection, union or best.",
+            rich_help_panel=_VOTES,
+        ),
     ] = "majority",
     weight: Annotated[
         list[str] | None,
-        typer.Option("--weight", help="NAME=2.5: the vote of a model, card, or publisher; else 1 (repeatable)."),
+        typer.Option(
+            "--weight",
+            help="NAME=2.5: the vote of a model, card, or publisher; else 1 (repeatable).",
+            rich_help_panel=_VOTES,
+        ),
     ] = None,
     keep_outliers: Annotated[
-        bool, typer.Option("--keep-outliers", help="Let a model vote that disagrees far beyond the others.")
+        bool,
+        typer.Option(
+            "--keep-outliers", help="Let a model vote that disagrees far beyond the others.", rich_help_panel=_VOTES
+        ),
     ] = False,
     folds: Annotated[
-        list[str] | None, typer.Option("--folds", help="Only this fold of each model (repeatable): 0, 1, ..., all.")
+        list[str] | None,
+        typer.Option(
+            "--folds", help="Only this fold of each model (repeatable): 0, 1, ..., all.", rich_help_panel=_NETWORKS
+        ),
     ] = None,
     tta: Annotated[
-        bool | None, typer.Option("--tta/--no-tta", help="Average over mirrored patches, whatever the model says.")
+        bool | None,
+        typer.Option(
+            "--tta/--no-tta", help="Average over mirrored patches, whatever the model says.", rich_help_panel=_NETWORKS
+        ),
     ] = None,
     step_size: Annotated[
-        float | None, typer.Option("--step-size", help="Step between patches, as a fraction of the patch.")
+        float | None,
+        typer.Option(
+            "--step-size", help="Step between patches, as a fraction of the patch.", rich_help_panel=_NETWORKS
+        ),
     ] = None,
     fast: Annotated[
-        bool, typer.Option("--fast", help="No mirroring, larger steps, low precision: not the very same labels.")
+        bool,
+        typer.Option(
+            "--fast",
+            help="No mirroring, larger steps, low precision: not the very same labels.",
+            rich_help_panel=_NETWORKS,
+        ),
     ] = False,
     roi: Annotated[
-        Literal["auto", "off"], typer.Option("--roi", help="auto: a coarser installed model says where to look.")
+        Literal["auto", "off"],
+        typer.Option("--roi", help="auto: a coarser installed model says where to look.", rich_help_panel=_NETWORKS),
     ] = "off",
     isolate: Annotated[
-        bool, typer.Option("--isolate", help="Each model in a process of its own, under a watchdog.")
+        bool,
+        typer.Option(
+            "--isolate", help="Each model in a process of its own, under a watchdog.", rich_help_panel=_NETWORKS
+        ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Install a lacking model without asking.")] = False,
-    offline: Annotated[bool, typer.Option("--offline", help="Never offer to install a model.")] = False,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="Install a lacking model without asking.", rich_help_panel=_MODELS)
+    ] = False,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Never offer to install a model.", rich_help_panel=_MODELS)
+    ] = False,
     no_input: Annotated[bool, typer.Option("--no-input", help="Never ask; exit with code 6 instead.")] = False,
     verbose: VerboseOption = False,
     mind: MindOption = None,
