@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import unicodedata
 from collections import Counter
@@ -110,7 +111,7 @@ def _text(table: Path) -> str:
 
 def _csv_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     try:
-        reader = csv.DictReader(text.splitlines(), strict=True)
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         header = [name.strip() for name in reader.fieldnames or ()]
         if len(set(header)) < len(header):
             raise CaseListError("two columns have the same name", "Give each its own.", str(table))

@@ -42,6 +42,11 @@ class TestATable:
         found = read_cases(table, "tumour")
         assert images(found, tmp_path) == {"a": {"T1": "t1.nii", "FLAIR": "flair.nii"}, "b": {"T1": "t1b.nii"}}
 
+    def test_may_hold_quoted_cells_over_several_lines(self, tmp_path: Path) -> None:
+        table = csv_file(tmp_path, 'case,image,instruction\r\na,"x, y.nii","the liver,\nand the ""spleen"""\r\n')
+        (case,) = read_cases(table)
+        assert (case.instruction, case.images[""].name) == ('the liver,\nand the "spleen"', "x, y.nii")
+
     def test_may_be_json_lines(self, tmp_path: Path) -> None:
         rows = [{"case": "a", "image": "a.nii"}, {"case": "é", "image": {"T1": "1.nii"}, "instruction": "spleen"}]
         table = csv_file(tmp_path, "\n\n".join(json.dumps(row) for row in rows), "cases.jsonl")

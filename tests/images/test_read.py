@@ -8,11 +8,12 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
+from dicom_builder import ball, save, slices
 from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 from numpy.typing import NDArray
 
 from medsegagent.errors import ExitCode, ImageError
-from medsegagent.images.read import read_volume, read_volumes
+from medsegagent.images.read import digest, read_volume, read_volumes
 
 Nifti = Callable[..., Path]
 
@@ -223,6 +224,21 @@ def test_the_hash_is_of_the_file_and_of_both_files_of_a_pair(tmp_path: Path, vox
     before = read_volume(path).sha256
     (tmp_path / "a.raw").write_bytes((tmp_path / "a.raw").read_bytes()[::-1])
     assert read_volume(path).sha256 != before
+
+
+def test_the_digest_alone_is_the_hash_that_reading_gives(
+    tmp_path: Path, voxels: NDArray[np.int16], nifti: Nifti
+) -> None:
+    series = save(slices(ball()), tmp_path / "dicom")
+    for path in (
+        nifti("a.nii.gz"),
+        sitk_file(tmp_path / "a.mhd", voxels),
+        sitk_file(tmp_path / "a.nrrd", voxels),
+        series,
+    ):
+        assert digest(path) == read_volume(path).sha256
+    with pytest.raises(ImageError, match="no such file"):
+        digest(tmp_path / "absent.nii.gz")
 
 
 def test_a_gzip_of_several_members_is_whole(tmp_path: Path, nifti: Nifti) -> None:
