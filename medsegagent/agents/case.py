@@ -65,6 +65,7 @@ def open_case(
         folder=Path(folder),
         progress=progress,
         networks=networks,
+        lacking=() if models_dir else None,  # what is installed by command does not lie there
     )
 
 

@@ -90,8 +90,13 @@ def _marked(request: Mapping[str, Any]) -> Raw:
 def _warnings(record: Mapping[str, Any]) -> Raw:
     if not record["warnings"]:
         return Raw()
-    items = tag("ul", *(tag("li", warning) for warning in record["warnings"]))
+    items = tag("ul", *(tag("li", _with_commands(warning)) for warning in record["warnings"]))
     return tag("section", tag("h2", "Warnings"), items, class_="warnings", role="note")
+
+
+def _with_commands(sentence: str) -> Raw:
+    """Set what stands between backticks as code."""
+    return join(tag("code", part) if place % 2 else part for place, part in enumerate(sentence.split("`")))
 
 
 def _swatch(colour: str) -> Raw:

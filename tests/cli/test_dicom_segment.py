@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,8 +14,11 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813
 from dicom_builder import SECRETS, save, slices
+from terminal import typed
 
 from medsegagent.errors import ExitCode
+from medsegagent.images.dicom import read_dicom
+from medsegagent.phantom import CARDS, MODELS
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +54,20 @@ def test_two_series_that_could_be_meant_are_a_question(segment_phantom: Callable
     assert answer.code == ExitCode.ANSWER_NEEDED
     assert "series 3: CT, venous" in answer.err
     assert "--series" in answer.err
+
+
+def test_in_a_terminal_the_series_is_asked_for(study: Path, tmp_path: Path) -> None:
+    given = ["--library", str(CARDS), "--models-dir", str(MODELS), "-o", str(tmp_path / "out"), "--device", "cpu"]
+    command = [sys.executable, "-m", "medsegagent", "segment", "liver in this CT", "-i", str(study), *given]
+    with typed("7\n4\n") as terminal:  # no such series, then the arterial one
+        done = subprocess.run(command, stdin=terminal, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == ExitCode.OK, done.stderr
+    assert "Which series?" in done.stderr
+    assert "venous" in done.stderr
+    structures = json.loads((tmp_path / "out" / "run.json").read_text())["structures"]
+    assert [item["name"] for item in structures] == ["liver"]
+    (read,) = json.loads((tmp_path / "out" / "run.json").read_text())["inputs"]
+    assert read["sha256"] == read_dicom(study, series="4").sha256
 
 
 def test_dicom_out_without_dicom_in_is_refused_before_any_model_runs(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+
+from terminal import typed
 
 from medsegagent.phantom import CARDS, MODELS
 
@@ -27,13 +27,8 @@ def test_a_pipe_gets_the_readings_and_no_mask(segment_phantom: Run, ct_file: Pat
 def test_in_a_terminal_the_reply_decides(ct_file: Path, tmp_path: Path) -> None:
     given = ["--library", str(CARDS), "--models-dir", str(MODELS), "-o", str(tmp_path / "out"), "--device", "cpu"]
     command = [sys.executable, "-m", "medsegagent", "segment", EITHER, "-i", str(ct_file), *given]
-    ours, theirs = pty.openpty()
-    try:
-        os.write(ours, b"9\n3\n")  # no such reading, then the liver
-        done = subprocess.run(command, stdin=theirs, capture_output=True, text=True, timeout=300, check=False)
-    finally:
-        os.close(ours)
-        os.close(theirs)
+    with typed("9\n3\n") as terminal:  # no such reading, then the liver
+        done = subprocess.run(command, stdin=terminal, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     assert "3. liver in this CT" in done.stderr
     structures = json.loads((tmp_path / "out" / "segmentation.json").read_text()).values()

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from archive_server import ArchiveServer, running, serve
+from terminal import typed
 from trained import write_zip
 
 from medsegagent.errors import ExitCode
@@ -170,16 +171,9 @@ class TestSegmentInstallsForTargetsThatNoInstalledModelGives:
     def test_a_no_in_the_terminal_goes_on_with_the_others(
         self, run: Callable[..., subprocess.CompletedProcess[str]], server: ArchiveServer, tmp_path: Path
     ) -> None:
-        import pty
-
         before = len(server.requests)
-        ours, theirs = pty.openpty()
-        try:
-            os.write(ours, b"n\n")
-            done = run(self.LINE, stdin=theirs)
-        finally:
-            os.close(ours)
-            os.close(theirs)
+        with typed("n\n") as terminal:
+            done = run(self.LINE, stdin=terminal)
         assert done.returncode == 0, done.stderr
         assert "Install?" in done.stderr
         assert self.written(tmp_path)[0] == {"spleen"}

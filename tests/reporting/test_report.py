@@ -139,6 +139,17 @@ def test_each_structure_is_measured_and_the_agreement_of_its_models_shown(page: 
     assert "Dice between the models" not in tumour
 
 
+def test_sides_are_compared_where_there_are_two(page: str) -> None:
+    assert page.count("1.00 × (+0.0 mL)") == 2
+
+
+def test_a_command_in_a_warning_is_set_as_one(tmp_path: Path) -> None:
+    given = record(warnings=["`medsegagent models install x` gets <it>."])
+    figures = structure_statistics(segmentation(), [volume()], predictions())
+    write_report(tmp_path / "report.html", given, segmentation(), volume(), figures)
+    assert "<code>medsegagent models install x</code> gets &lt;it&gt;." in (tmp_path / "report.html").read_text()
+
+
 def test_a_run_without_warnings_shows_no_box_for_them(tmp_path: Path) -> None:
     figures = structure_statistics(segmentation(), [volume()], predictions())
     write_report(tmp_path / "report.html", record(warnings=[]), segmentation(), volume(), figures)
