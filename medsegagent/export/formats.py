@@ -74,6 +74,8 @@ def export_results(segmentation: Segmentation, volume: Volume, folder: Path, for
     from medsegagent.export.coding import codings_of
     from medsegagent.reporting.colours import colours_of
 
+    if not formats:
+        return Exported((), ())  # and no mask is spread over the whole volume
     colours = colours_of([item.id for item in segmentation.structures])
     segments = segments_of(segmentation, colours, codings_of(segmentation, vocabulary.load()))
     source = read_source(volume.path, volume.series) if set(formats) & set(DICOM_FORMATS) else None
