@@ -20,6 +20,7 @@ from medsegagent.errors import (
 from medsegagent.inference.plan import Plan, Skipped
 from medsegagent.language.request import Question, Request
 from medsegagent.matching.selection import Dropped, Selection, Stage
+from medsegagent.wording import some
 
 
 class Content(BaseModel):
@@ -79,7 +80,7 @@ class CardsLeft(Content):
     @property
     def summary(self) -> str:
         """Who stays and who goes."""
-        return f"{len(self.cards)} cards pass {self.stage}, {len(self.dropped)} dropped: {_listed(self.cards)}"
+        return f"{len(self.cards)} cards pass {self.stage}, {len(self.dropped)} dropped: {some(self.cards)}"
 
 
 class NothingLeft(Content):
@@ -129,7 +130,7 @@ class Planned(Content):
     @property
     def summary(self) -> str:
         """The models to run."""
-        return f"would run {_listed([item.model.id for item in self.plan.models])} on {self.plan.device}"
+        return f"would run {some([item.model.id for item in self.plan.models])} on {self.plan.device}"
 
 
 class StructureResult(Content):
@@ -212,8 +213,3 @@ class Refused(Content):
 _ERRORS: dict[ExitCode, type[MedSegAgentError]] = {
     kind.exit_code: kind for kind in (UsageError, NoMatchError, AllModelsFailedError, AnswerNeededError)
 }
-
-
-def _listed(names: tuple[str, ...] | list[str], most: int = 6) -> str:
-    shown = ", ".join(names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown

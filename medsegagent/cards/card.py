@@ -159,29 +159,6 @@ class DatasetCard(_Frozen):
         return {"background": 0} | {n: v[0] if len(v) == 1 else list(v) for n, v in labels.items()}
 
 
-_NNUNET_EXTRAS = frozenset(
-    [
-        "authors",
-        "citation",
-        "converted_by",
-        "dataset_name",
-        "hdf5",
-        "image_reader_writer",
-        "nnunetv2_version",
-        "numTest",
-        "overwrite_image_reader_writer",
-        "reference",
-        "relase",
-        "release",
-        "tensorImageSize",
-        "test",
-        "training",
-        "validation",
-    ]
-)
-"""Keys of nnU-Net's dataset.json that a card has no use for."""
-
-
 _OF_NNUNET = frozenset(
     [
         "numTest",

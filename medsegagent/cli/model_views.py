@@ -8,6 +8,15 @@ from typing import Any
 from medsegagent.cli import screen
 from medsegagent.models.catalogue import Offer
 from medsegagent.models.home import ModelHome
+from medsegagent.wording import some
+
+_HOW = {
+    "download": "download: `medsegagent models install` fetches it",
+    "page": "from its publisher's page: get the archive there, then `medsegagent models install ID --from ARCHIVE`",
+    "licence": "licence: never fetched; get a licence number and the archive from the publisher, then "
+    "`medsegagent models install ID --from ARCHIVE --accept-licence`",
+    "local": "no public source: `medsegagent models install ID --from ARCHIVE` takes what you have",
+}
 
 
 def offer_json(offer: Offer, home: ModelHome) -> dict[str, Any]:
@@ -51,7 +60,7 @@ def show_offer(offer: Offer, home: ModelHome) -> None:
         ("card", f"{card.name}: {card.description}"),
         ("images", " + ".join(card.channel_names[key] for key in entry.channels or card.channel_names)),
         ("licence", offer.licence),
-        ("access", f"installed in {root}" if root else offer.access),
+        ("access", f"installed in {root}" if root else _HOW[offer.access]),
     ]
     if entry.spacing_mm:
         rows.append(("grid", " x ".join(f"{edge:.3g}" for edge in entry.spacing_mm) + " mm"))
@@ -61,7 +70,6 @@ def show_offer(offer: Offer, home: ModelHome) -> None:
         rows.append(("note", entry.notes))
     for part in entry.parts:
         labels = list(part.labels or card.labels)
-        shown = ", ".join(labels[:8]) + (f" and {len(labels) - 8} more" if len(labels) > 8 else "")
-        rows += [("part", f"{part.folder}: {shown}"), ("", part.source.url if part.source else "no source")]
+        rows += [("part", f"{part.folder}: {some(labels, 8)}"), ("", part.source.url if part.source else "no source")]
     for name, told in rows:
         screen.out.print(f"{name:12}{told}", markup=False, soft_wrap=True)

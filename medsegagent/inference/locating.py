@@ -14,6 +14,7 @@ from medsegagent.inference.plan import InstalledModel, Locator
 from medsegagent.inference.values import part_values
 from medsegagent.matching.selection import LabelExpression
 from medsegagent.models.store import Store
+from medsegagent.wording import some
 
 _LONGEST_CHAIN = 3
 
@@ -54,7 +55,7 @@ class Helpers:
             channels = tuple(inputs[key] for key in helper.channels)
             return Locator(model=helper, inputs=channels, found=found, margin_mm=crop.margin_mm, locator=before), told
         return None, (
-            f"{model.id} was trained on the box around {_some(crop.labels)}, which no installed model finds: "
+            f"{model.id} was trained on the box around {some(crop.labels)}, which no installed model finds: "
             f"it saw the whole image. `medsegagent models install {crop.model}` gets one that does.",
         )
 
@@ -64,7 +65,3 @@ class Helpers:
         for model in sorted(models, key=lambda model: (model.id != crop.model, -math.prod(model.spacing_mm or (0,)))):
             if model.id not in self.without and not self.choice.excludes(model.id, model.card):
                 yield model
-
-
-def _some(labels: Sequence[str]) -> str:
-    return ", ".join(labels[:3]) + (f" and {len(labels) - 3} more" if len(labels) > 3 else "")

@@ -20,6 +20,7 @@ from medsegagent.inference.ranking import Rank, rank
 from medsegagent.inference.values import planned_target
 from medsegagent.matching.selection import CardSelection, Selection, TargetLabels
 from medsegagent.models.store import Store
+from medsegagent.wording import some
 
 _COARSER = 3.0
 """Times a model's voxel volume that another one's must have to be worth running first."""
@@ -205,11 +206,7 @@ def _how_to_get(cards: Sequence[str], library: Library) -> str:
     public = [entry.id for entry in entries if any(part.source for part in entry.parts)]
     if not public:
         return how
-    return f"`medsegagent models install --for INSTRUCTION` gets public ones ({_some(public)}). {how}"
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+    return f"`medsegagent models install --for INSTRUCTION` gets public ones ({some(public)}). {how}"
 
 
 def _why_no_model(store: Store, card: str) -> str:

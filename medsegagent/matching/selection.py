@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from medsegagent.language.request import Request
+from medsegagent.wording import some
 
 Stage = Literal["modality", "anatomy", "label"]
 Refusal = Literal["", "no request", "unknown target", "not covered", "other modality"]
@@ -40,8 +41,7 @@ class Partial(_Frozen):
     """Parts in all."""
 
     def __str__(self) -> str:
-        names = ", ".join(self.held[:3]) + (f" and {len(self.held) - 3} more" if len(self.held) > 3 else "")
-        return f"only {len(self.held)} of {self.of} parts ({names})"
+        return f"only {len(self.held)} of {self.of} parts ({some(self.held, 3)})"
 
 
 class TargetLabels(_Frozen):

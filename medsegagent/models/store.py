@@ -17,6 +17,7 @@ from medsegagent.errors import ModelError
 from medsegagent.inference.plan import InstalledModel, InstalledPart
 from medsegagent.models.folder import TrainedFolder, installed_folds, match_names, read_trained_folder
 from medsegagent.models.home import default_home
+from medsegagent.wording import some
 
 _FINAL, _BEST = "checkpoint_final.pth", "checkpoint_best.pth"
 
@@ -169,11 +170,11 @@ class _Search:
         gives = {value for values in trained.labels.values() for value in values}
         kept = {name: values for name, values in stated.items() if set(values) <= gives}
         if lost := sorted(stated.keys() - kept.keys()):
-            self._report(card, folder, f"its dataset.json has no values for {_listed(lost)}")
+            self._report(card, folder, f"its dataset.json has no values for {some(lost)}")
         names = match_names(kept, trained.labels)
         other = sorted(name for name, own in names.items() if set(kept[name]) != set(trained.labels[own]))
         if other:
-            self._report(card, folder, f"its dataset.json gives other values for {_listed(other)}; the card's are used")
+            self._report(card, folder, f"its dataset.json gives other values for {some(other)}; the card's are used")
         return kept
 
     def _unlisted(self, card: DatasetCard, folder: Path) -> InstalledModel | None:
@@ -186,7 +187,7 @@ class _Search:
             return None
         names = match_names(card.labels, trained.labels)
         if not names:
-            self._report(card, folder, f"none of its labels ({_listed(sorted(trained.labels))}) is one of the card's")
+            self._report(card, folder, f"none of its labels ({some(sorted(trained.labels))}) is one of the card's")
             return None
         if len(trained.channels) != len(card.channel_names):
             what = f"takes {len(trained.channels)} channels, the card has {len(card.channel_names)}"
@@ -224,8 +225,3 @@ def _trained_folders(root: Path) -> list[Path]:
         for folder in root.glob("Dataset[0-9][0-9][0-9]_*/*__*__*")
         if folder.is_dir() and folder.name.count("__") == 2
     )
-
-
-def _listed(names: Sequence[str]) -> str:
-    shown = ", ".join(names[:5])
-    return f"{shown} and {len(names) - 5} more" if len(names) > 5 else shown

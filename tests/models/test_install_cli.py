@@ -136,6 +136,9 @@ def test_search_and_show_say_what_can_be_had_and_under_which_licence(run: Run) -
     shown = run("show", "toy/liver")[1]
     assert "CC BY 4.0" in shown
     assert "toy.zip" in shown
+    bound = run("show", "toy/bound")[1]
+    assert "by number" in bound
+    assert "--from ARCHIVE --accept-licence" in bound
 
 
 def test_a_mirror_can_be_named_in_the_environment(
