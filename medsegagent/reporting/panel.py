@@ -129,9 +129,12 @@ def _outline(axes: Axes, scene: Scene, plane: Plane, shown: NDArray[np.bool_], c
     if not shown.any():
         return
     rows, columns = pixel_size(scene.spacing, plane)
-    padded = np.pad(shown.astype(np.float32), 1)  # so that a contour closes at the picture's edge
-    across = (np.arange(padded.shape[1]) - 0.5) * columns
-    down = (np.arange(padded.shape[0]) - 0.5) * rows
+    # Contours keep their whole field, of a hundred structures gigabytes: give each its own corner of the slice.
+    top, left = (int(np.flatnonzero(shown.any(axis=axis))[0]) for axis in (1, 0))
+    bottom, right = (int(np.flatnonzero(shown.any(axis=axis))[-1]) + 1 for axis in (1, 0))
+    padded = np.pad(shown[top:bottom, left:right].astype(np.float32), 1)  # so that a contour closes at the edge
+    across = (np.arange(left, left + padded.shape[1]) - 0.5) * columns
+    down = (np.arange(top, top + padded.shape[0]) - 0.5) * rows
     if not hint:
         axes.contourf(across, down, padded, levels=[0.5, 1.5], colors=[colour], alpha=0.22)
     axes.contour(across, down, padded, levels=[0.5], colors=[colour], linewidths=0.8 if hint else 1.4)
