@@ -5,6 +5,8 @@ Each class is the content of an AutoGen `StructuredMessage`; `summary` is the li
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from pydantic import BaseModel, ConfigDict
 
 from medsegagent.errors import (
@@ -29,9 +31,9 @@ class Content(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     @property
+    @abstractmethod
     def summary(self) -> str:
         """One line for people."""
-        raise NotImplementedError
 
 
 class Task(Content):

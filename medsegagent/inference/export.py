@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from medsegagent.inference.axes import Axis, linear_axis, nearest_axis
 from medsegagent.inference.network import TrainedNetwork
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from medsegagent.inference.cells import Axis
 
 
 def export_labels(
@@ -67,8 +66,6 @@ def _pruned_axes(logits: Tensor, trained: TrainedNetwork, properties: Mapping[st
     """How each axis is interpolated, or None if nnU-Net's own code must do it."""
     import torch
     from nnunetv2.preprocessing.resampling.default_resampling import determine_do_sep_z_and_axis
-
-    from medsegagent.inference.cells import linear_axis, nearest_axis
 
     configuration = trained.configuration.configuration
     options = configuration["resampling_fn_probabilities_kwargs"]

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medsegagent.errors import ImageError
+from medsegagent.inference.axes import nearest_axis
 from medsegagent.inference.network import TrainedNetwork
 
 if TYPE_CHECKING:
@@ -126,8 +127,6 @@ def _resample_volume(volume: NDArray[np.float32], into: NDArray[np.float32]) -> 
 
 def _resample_planes(volume: NDArray[np.float32], into: NDArray[np.float32]) -> None:
     """The same per plane of a thick-slice volume; the first axis takes the nearest plane, as nnU-Net does."""
-    from medsegagent.inference.cells import nearest_axis
-
     down, along = (spline_matrix(*sizes) for sizes in zip(volume.shape[1:], into.shape[1:], strict=True))
     same = volume.shape[1:] == into.shape[1:]
     nearest = nearest_axis(volume.shape[0], into.shape[0])
