@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from medsegagent.phantom import make_patient, write_patient
+from medsegagent.phantom import CARDS, MODELS, make_patient, write_patient
 
 Run = Callable[..., tuple[int, str, str]]
 INSTRUCTION = "segment the liver, the spleen, both kidneys and any liver tumour in this CT"
@@ -124,3 +124,27 @@ def test_a_rule_or_model_that_does_not_exist_is_refused(
     assert code == 2
     assert words in err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_model_trained_on_a_box_gets_it_from_another_one_or_the_run_says_that_it_did_not(
+    cli: Run, ct_file: Path, tmp_path: Path
+) -> None:
+    cards = tmp_path / "cards"
+    cards.mkdir()
+    for file in CARDS.glob("*_CT_*.json"):
+        card = json.loads(file.read_text())
+        if "Tumour" in card["name"]:
+            card["models"][0]["crop"] = {"model": "phantom/ct_organs", "labels": ["liver"]}
+        (cards / file.name).write_text(json.dumps(card))
+    given = ("--library", cards, "--models-dir", MODELS, "--device", "cpu", "--no-input")
+    runs = {}
+    for name, more in (("box", ()), ("whole", ("--exclude", "phantom/ct_organs"))):
+        code, _, err = cli("segment", "liver tumour", "-i", ct_file, "-o", tmp_path / name, *given, *more)
+        assert code == 0, err
+        runs[name] = json.loads((tmp_path / name / "run.json").read_text())
+    (planned,) = runs["box"]["plan"]["models"]
+    assert planned["locator"]["model"]["id"] == "phantom/ct_organs"
+    assert not [text for text in runs["box"]["warnings"] if "trained on the box" in text]
+    (told,) = [text for text in runs["whole"]["warnings"] if "trained on the box" in text]
+    assert "`medsegagent models install phantom/ct_organs`" in told
+    assert all(run["structures"][0]["voxels"] > 0 for run in runs.values())
