@@ -256,3 +256,8 @@ def test_reading_takes_time_in_proportion_to_the_length(piece: str) -> None:
 
     seconds(100)
     assert seconds(16_000) < 9 * min(seconds(4_000) for _ in range(3))  # 4 in proportion, 16 in its square
+
+
+def test_a_face_is_a_structure_of_a_scan_and_a_thing_of_a_photo() -> None:
+    assert names("the face in CT") == ["face"]
+    assert names("segment the face in this photo") == []
