@@ -39,6 +39,11 @@ _ORDERS = (
     r"(?:gib|nenne) (?:alle|jede)\w* (?:daten|label|modelle)",
     r"(?:ignor|oubli)\w*.{0,30}(?:instructions|consignes|regles)",
     r"(?:ignora|olvida)\w*.{0,30}(?:instrucciones|reglas|indicaciones)",
+    r"(?:ignor|desconsider|esquec)\w*.{0,30}(?:instrucoes|regras)",
+    r"(?:ignora|dimentica)\w*.{0,30}(?:istruzioni|regole)",
+    r"(?:negeer|vergeet)\w*.{0,30}(?:instructies|regels)",
+    r"(?:ignoruj|pomin|zapomnij)\w*.{0,30}(?:instrukcj|polece|regul|zasad)",
+    r"(?:игнорир|забуд)\w*.{0,30}(?:инструкц|правил)",
     r"(?:renvoie|retourne|affiche)\w* (?:tous|toutes) .{0,10}(?:jeux de donnees|datasets|labels)",
     r"(?:devuelve|muestra)\w* (?:todos|todas) .{0,10}(?:conjuntos|datasets|etiquetas)",
 )

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 
@@ -22,6 +22,7 @@ _REMEDY = "docs/llm.md and OAI_CONFIG_LIST.example show a valid list."
 _LEGACY = ("api_version", "cache_seed", "price")
 """Keys of older lists that mean nothing here and do no harm."""
 _VARIABLE_NAME = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
+_UNSET = "api_key looks like the name of an environment variable, and none of that name is set"
 _PRIVATE = tuple(
     ip_network(block)
     for block in ("127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "0.0.0.0/32", "::1", "fc00::/7")
@@ -31,7 +32,7 @@ _PRIVATE = tuple(
 class Endpoint(BaseModel):
     """One model behind one OpenAI-compatible address."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     model: Annotated[str, Field(min_length=1)]
     base_url: str = "https://api.openai.com/v1"
@@ -63,12 +64,17 @@ class Endpoint(BaseModel):
     @field_validator("base_url")
     @classmethod
     def _plain_address(cls, url: str) -> str:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        parts = _split(url)
+        if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("must look like https://host/v1 or http://host:port/v1")
         if parts.username or parts.password or parts.query:
             raise ValueError("must hold no user, password or query; a key belongs in api_key")
         return url.rstrip("/")
+
+    @field_validator("api_key")
+    @classmethod
+    def _sendable_key(cls, key: SecretStr | None) -> SecretStr | None:
+        return key if key is None else _sendable(key.get_secret_value())
 
     @property
     def host(self) -> str:
@@ -102,7 +108,7 @@ class Endpoint(BaseModel):
         """The key itself; a dummy where none is configured, so that no client looks for one elsewhere.
 
         Raises:
-            ConfigError: If the variable that is named is not set.
+            ConfigError: If the variable that is named is not set, or holds what can be no key.
         """
         if self.api_key is None or not self.api_key.get_secret_value():
             return SecretStr("none")
@@ -110,9 +116,16 @@ class Endpoint(BaseModel):
         if not _VARIABLE_NAME.fullmatch(name):
             return self.api_key
         if not os.environ.get(name):
-            remedy = f"Set it (export {name}=...), or put the key itself into api_key."
-            raise ConfigError(f"api_key names the environment variable {name}, which is not set", remedy, self.where)
-        return SecretStr(os.environ[name])
+            # A name with digits may be a key that looks like a name.
+            shown = f" {name}" if not re.search(r"\d", name) else ""
+            remedy = f"Set it (export {shown.strip() or 'NAME'}=...), or put the key itself into api_key."
+            what = f"api_key names the environment variable{shown}, which is not set" if shown else _UNSET
+            raise ConfigError(what, remedy, self.where)
+        try:
+            return _sendable(os.environ[name])
+        except ValueError as error:
+            what = f"the environment variable {name}, which api_key names, {error}"
+            raise ConfigError(what, "Set it anew.", self.where) from None
 
 
 def load_endpoints(config: Path | str | None = None) -> tuple[Endpoint, ...]:
@@ -187,6 +200,23 @@ def _parse(text: str, where: str) -> tuple[Endpoint, ...]:
 def _complaints(error: ValidationError) -> str:
     details = error.errors(include_url=False, include_input=False, include_context=False)
     return "; ".join(f"{'.'.join(map(str, item['loc'])) or 'entry'}: {item['msg']}" for item in details)
+
+
+def _split(url: str) -> SplitResult | None:
+    """The parts of an address; None if no client could use it. Python's own complaints would quote the address."""
+    try:
+        parts = urlsplit(url)
+        _ = parts.port, (parts.hostname or "").encode("idna")
+    except ValueError:
+        return None
+    return None if re.search(r"[\x00-\x20\x7f\\]", url) else parts
+
+
+def _sendable(key: str) -> SecretStr:
+    """The key without the spaces and line ends that come along from files; HTTP clients quote a key they refuse."""
+    if not re.fullmatch(r"[!-~]*", key.strip()):
+        raise ValueError("must be a key without spaces, line ends and other than ASCII characters")
+    return SecretStr(key.strip())
 
 
 def _is_private(address: IPv4Address | IPv6Address) -> bool:

@@ -154,7 +154,9 @@ class Counsel:
             )
             if not complaint:
                 return Advice(answer, tuple(said))
-            turn = f"Not accepted. {complaint} Answer again, whole, in the same form."
+            # As data, too: a complaint quotes cards and the answer.
+            rejected = json.dumps({"not accepted": complaint}, ensure_ascii=False)
+            turn = f"{rejected}\nAnswer again, whole, in the same form."
         text = f"two answers of the LLM were not usable, going on with the rules. {complaint}"
         return Advice(None, (*said, Warned(text=text)))
 

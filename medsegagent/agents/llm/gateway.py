@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 import warnings
 from collections.abc import Sequence
@@ -31,6 +32,7 @@ warnings.filterwarnings("ignore", message="(Resolved model|Finish reason) mismat
 
 _LONGEST_PAUSE = 30.0
 _SHORTEST_SECRET = 6
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -219,7 +221,9 @@ class Gateway:
         }
 
     def _scrubbed(self, text: str) -> str:
-        return text.replace(self._secret, "***") if len(self._secret) >= _SHORTEST_SECRET else text
+        """Fit for files and terminals: no key, no lone surrogates, no control characters but line ends and tabs."""
+        clean = _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+        return clean.replace(self._secret, "***") if len(self._secret) >= _SHORTEST_SECRET else clean
 
     def _explained(self, error: Exception) -> MedSegAgentError:
         where = self.endpoint.where

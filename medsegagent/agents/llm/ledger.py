@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from threading import Lock
+from threading import RLock
 from typing import Any
 
 from medsegagent.errors import EndpointError
@@ -50,7 +50,7 @@ class Ledger:
         self.max_tokens = max_tokens
         self._parent = parent
         self.agents: dict[str, Usage] = {}
-        self._lock = Lock()
+        self._lock = RLock()
 
     @property
     def total(self) -> Usage:
@@ -71,14 +71,14 @@ class Ledger:
         Raises:
             EndpointError: If the budget is spent.
         """
-        spent = self.total
-        if self.max_calls is not None and spent.calls >= self.max_calls:
-            raise EndpointError(f"the budget of {self.max_calls} LLM calls is spent", "Raise --max-calls.")
-        if self.max_tokens is not None and spent.tokens >= self.max_tokens:
-            raise EndpointError(f"the budget of {self.max_tokens} LLM tokens is spent", "Raise --max-tokens.")
-        if self._parent:
-            self._parent.charge(agent)
-        with self._lock:
+        with self._lock:  # from looking to counting, or queries in other threads spend the same last call
+            spent = self.total
+            if self.max_calls is not None and spent.calls >= self.max_calls:
+                raise EndpointError(f"the budget of {self.max_calls} LLM calls is spent", "Raise --max-calls.")
+            if self.max_tokens is not None and spent.tokens >= self.max_tokens:
+                raise EndpointError(f"the budget of {self.max_tokens} LLM tokens is spent", "Raise --max-tokens.")
+            if self._parent:
+                self._parent.charge(agent)
             self._of(agent).calls += 1
 
     def book(self, agent: str, prompt_tokens: int, completion_tokens: int, seconds: float) -> None:

@@ -32,6 +32,9 @@ _ABOUT_US = frozenset(
         "prompts",
         "rules",
     }
+    | {"anweisungen", "daten", "datensatz", "datensätze", "regeln"}
+    | {"données", "consignes", "règles", "datos", "reglas", "dados", "regras", "dati", "regole", "gegevens", "regels"}
+    | {"данных", "данные", "правила", "инструкции", "danych", "dane", "reguły", "zasady", "instrukcje"}
 )
 """Words about this system: a quote that holds one asks the system for something, not for a structure."""
 _SHORTEST_WORD = 4

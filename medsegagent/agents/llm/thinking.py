@@ -63,8 +63,13 @@ class AskingParserAgent(ParserAgent):
             return self.answer(heard)
         rules = await asyncio.to_thread(parse, heard.instruction, self._vocabulary)
         left = self._left_open(rules)
-        if left.words and await self._may_ask():
-            return self.conclude(await self._read(rules, left), heard)
+        if not left.words:
+            return self.conclude(rules, heard)
+        settled = self._settle_modality(left.base, heard)
+        if isinstance(settled, Refused):  # the wrong image: whatever the words mean, nothing will come of them
+            return settled
+        if await self._may_ask():
+            return self.conclude(await self._read(rules, left, settled.request), heard)
         return self.conclude(rules, heard)
 
     def _left_open(self, rules: Request) -> Open:
@@ -90,10 +95,10 @@ class AskingParserAgent(ParserAgent):
         self.asides.append(Warned(text=f"going on with the rules alone: {what}. {remedy}"))
         return False
 
-    async def _read(self, rules: Request, left: Open) -> Request:
+    async def _read(self, rules: Request, left: Open, settled: Request) -> Request:
         question: dict[str, object] = {"instruction": rules.instruction}
         if self._counsel.kind == "hybrid":
-            names = available(left.base, left.words, self._library, self._vocabulary)
+            names = available(settled, left.words, self._library, self._vocabulary)
             understood = [target.name for target in left.base.targets]
             question = {"unclear": left.words, "understood": understood, "available": ", ".join(names)}
 

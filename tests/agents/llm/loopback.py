@@ -35,6 +35,11 @@ class Asked:
         return json.loads(self.turns[0])
 
     @property
+    def complaint(self) -> str:
+        """What the last turn says was wrong with the answer before."""
+        return json.loads(self.turns[-1].splitlines()[0])["not accepted"]
+
+    @property
     def form(self) -> str:
         kind = self.body.get("response_format", {}).get("type", "text")
         return (

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from medsegagent.agents.llm.config import Endpoint, choose, load_endpoints, summary
 from medsegagent.errors import ConfigError
@@ -63,7 +64,16 @@ class TestLoading:
             ([{"model": "m"}, {"model": "n", "api_keys": SECRET}], "entry 2: api_keys"),
             ([{"model": "m", "api_key": [SECRET]}], "entry 1: api_key"),
             ([{"model": "m", "base_url": f"https://user:{SECRET}@host/v1"}], "entry 1: base_url"),
+            ([{"model": "m", "base_url": f"https://user:{SECRET}@ho\N{ACCOUNT OF}st/v1"}], "entry 1: base_url"),
             ([{"model": "m", "base_url": "host:80"}], "entry 1: base_url"),
+            ([{"model": "m", "base_url": "http://host:99999/v1"}], "entry 1: base_url"),
+            ([{"model": "m", "base_url": "http://host:port/v1"}], "entry 1: base_url"),
+            ([{"model": "m", "base_url": "http://a..b/v1"}], "entry 1: base_url"),
+            ([{"model": "m", "base_url": f"http://{'a' * 64}.example/v1"}], "entry 1: base_url"),
+            ([{"model": "m", "base_url": "http://[::1/v1"}], "entry 1: base_url"),
+            ([{"model": "m", "base_url": "http://a b/v1"}], "entry 1: base_url"),
+            ([{"model": "m", "api_key": f"{SECRET}\nX-Other: 1"}], "entry 1: api_key"),
+            ([{"model": "m", "api_key": f"{SECRET} é"}], "entry 1: api_key"),
             ([{"model": "m", "timeout": 0}], "entry 1: timeout"),
             ([{"model": "m", "api_type": "azure"}], "azure"),
             ("[" * 100_000, "not JSON"),
@@ -119,6 +129,27 @@ class TestKeys:
         assert endpoint.key().get_secret_value() == SECRET
         assert "key set" in summary([endpoint])
 
+    def test_an_entry_that_does_not_fit_never_shows_its_values(self) -> None:
+        for bad in ({"api_key": f"{SECRET}é"}, {"base_url": f"http://:{SECRET}@host"}, {"api_kee": SECRET}):
+            with pytest.raises(ValidationError) as caught:
+                Endpoint.model_validate({"model": "m", **bad})
+            assert SECRET not in str(caught.value) + repr(caught.value)
+
+    def test_the_line_end_that_comes_with_a_key_from_a_file_is_dropped(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert Endpoint.model_validate({"model": "m", "api_key": f"{SECRET}\n"}).key().get_secret_value() == SECRET
+        endpoint = Endpoint.model_validate({"model": "m", "api_key": "MY_SERVER_KEY"})
+        monkeypatch.setenv("MY_SERVER_KEY", f" {SECRET}\r\n")
+        assert endpoint.key().get_secret_value() == SECRET
+        monkeypatch.setenv("MY_SERVER_KEY", f"{SECRET}\nX-Other: 1")
+        with pytest.raises(ConfigError, match="MY_SERVER_KEY") as caught:
+            endpoint.key()
+        assert SECRET not in str(caught.value)
+
+    def test_a_key_that_looks_like_a_variable_is_not_shown(self) -> None:
+        with pytest.raises(ConfigError, match="none of that name is set") as caught:
+            Endpoint.model_validate({"model": "m", "api_key": "GATEWAY_TOKEN_8F3A9C21D0"}).key()
+        assert "8F3A" not in str(caught.value)
+
     def test_without_a_key_no_other_services_key_is_sent(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("OPENAI_API_KEY", SECRET)
         assert Endpoint(model="m", base_url="http://localhost:1/v1").key().get_secret_value() == "none"
@@ -139,6 +170,13 @@ class TestWhere:
             ("http://10.1.2.3/v1", True),
             ("http://172.31.0.1/v1", True),
             ("http://[fd00::1]/v1", True),
+            ("http://LOCALHOST:8000/v1", True),
+            ("http://127.1:8000/v1", True),
+            ("http://2130706433/v1", True),
+            ("http://134744072/v1", False),
+            ("http://169.254.169.254/v1", False),
+            ("http://[fe80::1]/v1", False),
+            ("http://[::ffff:8.8.8.8]/v1", False),
             ("http://[::ffff:10.0.0.1]/v1", True),
             ("http://172.32.0.1/v1", False),
             ("http://8.8.8.8/v1", False),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
+import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +195,17 @@ class TestTrouble:
             ask(server.entry())
         assert elsewhere.asked == []
 
+    def test_what_no_file_or_terminal_can_take_is_replaced(self, serve: Serve, tmp_path: Path) -> None:
+        server = serve(always(f"{GOOD} \ud800 \x1b]0;title\x07 \x00 é"))
+        (reply,) = ask(server.entry(), cache=ReplyCache(tmp_path / "llm"))
+        reply.text.encode()
+        assert not {"\x1b", "\x07", "\x00"} & set(reply.text)
+        assert reply.text.endswith("é")
+        with pytest.raises(EndpointError) as caught:
+            ask(serve(lambda asked: Fails(500, "\x1b[31mboom \ud800")).entry(max_retries=0))
+        str(caught.value).encode()
+        assert "\x1b" not in str(caught.value)
+
     def test_a_key_in_a_reply_is_masked(self, serve: Serve) -> None:
         (reply,) = ask(serve(always(f"your key is {KEY}")).entry())
         assert reply.text == "your key is ***"
@@ -203,6 +217,26 @@ class TestMoney:
         with pytest.raises(EndpointError, match=r"budget of 2 LLM calls.*--max-calls"):
             ask(server.entry(), times=3, ledger=Ledger(max_calls=2))
         assert len(server.asked) == 2
+
+    def test_the_call_budget_holds_for_queries_in_many_threads(self) -> None:
+        total = Ledger(max_calls=50, max_tokens=10**9)
+
+        def spend(_: int) -> int:
+            ledger, spent = Ledger(parent=total), 0
+            with contextlib.suppress(EndpointError):
+                while True:
+                    ledger.charge("Expert")
+                    spent += 1
+            assert ledger.total.calls == spent
+            return spent
+
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            with ThreadPoolExecutor(8) as pool:
+                assert sum(pool.map(spend, range(8))) == total.total.calls == 50
+        finally:
+            sys.setswitchinterval(before)
 
     def test_the_token_budget_stops_before_the_next_request(self, serve: Serve) -> None:
         server = serve(always(GOOD))
