@@ -118,20 +118,27 @@ def show_run(result: RunResult) -> None:
         show_request(result.selection.request)
         show_selection(result.selection)
         show_plan(result.plan)
+        for warning in result.warnings:
+            screen.warn(warning)
     else:
         show_result(result)
 
 
 @contextmanager
 def bars() -> Iterator[TileProgress]:
-    """Show one bar per model on stderr, gone when all is done."""
+    """Show one bar per model on stderr, from the first tile on, gone when all is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=screen.err, transient=True) as shown:
-        tasks: dict[str, TaskID] = {}
+    shown = Progress(*columns, console=screen.err, transient=True)
+    tasks: dict[str, TaskID] = {}
 
-        def advance(model: str, done: int, total: int) -> None:
-            if model not in tasks:
-                tasks[model] = shown.add_task(model, total=total)
-            shown.update(tasks[model], completed=done, total=total)
+    def advance(model: str, done: int, total: int) -> None:
+        shown.start()  # not before: it wipes its line ten times a second, and with it a question to the user
+        if model not in tasks:
+            tasks[model] = shown.add_task(model, total=total)
+        shown.update(tasks[model], completed=done, total=total)
 
+    try:
         yield advance
+    finally:
+        if tasks:
+            shown.stop()

@@ -186,7 +186,7 @@ def segment(
         max_calls=max_calls,
         max_tokens=max_tokens,
         no_cache=no_cache,
-        may_ask=not no_input,
+        may_ask=not no_input and not cases,
     )
     how: dict[str, Any] = {
         "library": library,

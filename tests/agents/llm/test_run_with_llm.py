@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import pty
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -224,6 +227,42 @@ class TestTheCommandLine:
         assert run_app(["match", SPLEEN, "--config", str(file), "--mind", "llm"]) == 6
         assert "--allow-remote" in capfd.readouterr().err
         assert run_app(["match", CODED, "--config", str(file)]) == 3
+        assert "--allow-remote" in capfd.readouterr().err
+
+    def test_the_question_whether_a_remote_llm_may_be_asked_stays_on_the_screen(
+        self, tmp_path: Path, ct_file: Path
+    ) -> None:
+        file = tmp_path / "remote.json"
+        file.write_text(json.dumps([{"model": "m", "base_url": "https://8.8.8.8/v1"}]))
+        where = ["-i", str(ct_file), "--library", str(CARDS), "--models-dir", str(MODELS), "--config", str(file)]
+        command = ["-m", "medsegagent", "segment", "spleen and the wobbling frobnicator in CT", *where, "--dry-run"]
+        controller, terminal = pty.openpty()
+        run = subprocess.Popen([sys.executable, *command], cwd=ROOT, stdin=terminal, stdout=terminal, stderr=terminal)
+        os.close(terminal)
+        shown = b""
+        with contextlib.suppress(OSError):  # how a terminal ends on Linux
+            while not shown.endswith(b": ") or b"(n)" not in shown:
+                more = os.read(controller, 4096)
+                assert more, shown
+                shown += more
+            asked = len(shown)
+            time.sleep(0.5)
+            os.write(controller, b"n\n")
+            while more := os.read(controller, 4096):
+                shown += more
+        os.close(controller)
+        assert run.wait(60) == 0
+        assert b"No image is ever sent" in shown[:asked]
+        assert b"--allow-remote" in shown[asked:]
+        assert b"\x1b[2K" not in shown[: shown.index(b"--allow-remote")]  # no line was wiped
+
+    def test_a_dry_run_says_that_the_rules_went_on_alone(
+        self, tmp_path: Path, ct_file: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
+        file = tmp_path / "remote.json"
+        file.write_text(json.dumps([{"model": "m", "base_url": "https://8.8.8.8/v1"}]))
+        where = ["-i", str(ct_file), "--library", str(CARDS), "--models-dir", str(MODELS), "--config", str(file)]
+        assert run_app(["segment", "spleen and the wobbling frobnicator in CT", *where, "--dry-run"]) == 0
         assert "--allow-remote" in capfd.readouterr().err
 
     def test_without_a_model_configured_nothing_changes(self, capfd: pytest.CaptureFixture[str]) -> None:
