@@ -253,11 +253,7 @@ def best_description(items: Sequence[Item], vocabulary: Vocabulary) -> Described
             continue
         shared = sum(weights[word] for word in common)
         score = 0.65 * shared / max(sum(weights[word] for word in phrase), 0.1) + 0.35 * shared / said
-        if (
-            shared >= _LEAST_WEIGHT
-            and (len(common) > 1 or len(phrase) == 1)
-            and (best is None or score > best.score)
-        ):
+        if shared >= _LEAST_WEIGHT and (len(common) > 1 or len(phrase) == 1) and (best is None or score > best.score):
             best = Described(id_, 0, len(items), score)
     return best
 

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from autogen_agentchat.agents import AssistantAgent
 from autogen_agentchat.messages import StructuredMessage
 from autogen_agentchat.teams import RoundRobinGroupChat
@@ -20,6 +26,7 @@ from medsegagent.agents import build_team, message_types, open_case
 from medsegagent.agents.messages import Reported, Selected
 from medsegagent.phantom import CARDS, MODELS
 
+ROOT = Path(__file__).resolve().parents[3]
 Serve = Callable[..., Loopback]
 INFO = ModelInfo(vision=False, function_calling=True, json_output=True, structured_output=True, family="unknown")
 
@@ -78,3 +85,29 @@ def test_it_is_a_tool_for_an_assistant(serve: Serve, ct_file: Path, tmp_path: Pa
     answer = server.asked[-1].body["messages"][-1]["content"]
     assert "would run" in answer
     assert len(answer) < 3000
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_the_programs_in_the_documentation_run_as_they_stand(
+    serve: Serve, ct_file: Path, tmp_path: Path, number: int
+) -> None:
+    page = (ROOT / "docs" / "llm.md").read_text(encoding="utf-8")
+    programs = [block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "asyncio.run" in block]
+    server = serve(lambda asked: Says("Segment the spleen in this CT, please."))
+    (tmp_path / "out").mkdir()
+    shutil.copy(ct_file, tmp_path / "ct.nii.gz")
+    surroundings = {
+        "OPENAI_BASE_URL": server.url,
+        "OPENAI_API_KEY": KEY,
+        "OAI_CONFIG_LIST": json.dumps([server.entry()]),
+        "MEDSEGAGENT_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(ROOT),
+    }
+    command = [sys.executable, "-c", programs[number]]
+    done = subprocess.run(
+        command, cwd=tmp_path, env={**os.environ, **surroundings}, capture_output=True, text=True, timeout=200
+    )
+    assert done.returncode == 0, done.stderr
+    assert ("wanted: spleen" if number else "Parser wanted: liver, spleen") in done.stdout
+    assert len(server.asked) == number  # the surgeon's question; what the team is asked, its rules resolve
+    assert KEY not in done.stdout + done.stderr
