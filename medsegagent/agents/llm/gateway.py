@@ -29,6 +29,8 @@ from medsegagent.errors import ConfigError, EndpointError, MedSegAgentError
 
 # They compare model names and finish reasons of OpenAI's own service; any other server trips them.
 warnings.filterwarnings("ignore", message="(Resolved model|Finish reason) mismatch", category=UserWarning)
+# It quotes what a broken endpoint answered, which may be the key.
+warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
 
 _LONGEST_PAUSE = 30.0
 _SHORTEST_SECRET = 6

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from loopback import KEY, Asked, Behaviour, Fails, Loopback, Says, always
+from loopback import KEY, Answer, Asked, Behaviour, Fails, Loopback, Raw, Says, always
 from oracle import Oracle
 
 from medsegagent import Library, match
@@ -195,6 +195,35 @@ class TestTheCommandLine:
         said = capfd.readouterr()
         assert "refuses the key" in said.err
         assert KEY not in said.out + said.err
+
+    @pytest.mark.parametrize(
+        "echo",
+        [
+            Says(f'{KEY} {{"targets": [], "without": [], "modality": "{KEY}"}}'),
+            Fails(500, KEY),
+            Fails(402, KEY),
+            Raw(json.dumps({"choices": [{"message": KEY}]}).encode()),
+            Raw(json.dumps({"error": {"message": KEY}}).encode()),
+        ],
+    )
+    def test_an_endpoint_that_echoes_the_key_shows_it_nowhere(
+        self, serve: Serve, config: Callable[..., Path], tmp_path: Path, echo: Answer
+    ) -> None:
+        file = config(serve(lambda asked: echo), max_retries=0)
+        command = [sys.executable, "-m", "medsegagent", "match", "spleen and the wobbling frobnicator in CT"]
+        surroundings = {**os.environ, "MEDSEGAGENT_CACHE": str(tmp_path / "cache"), "OPENAI_LOG": "debug"}
+        done = subprocess.run(
+            [*command, "--config", str(file), "-v", "--debug"],
+            cwd=ROOT,
+            env=surroundings,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "openai._base_client" in done.stderr
+        assert KEY not in done.stdout + done.stderr
+        if (tmp_path / "cache").exists():
+            assert KEY not in whole(tmp_path / "cache")
 
     @pytest.mark.parametrize(
         ("options", "code", "complaint"),
