@@ -154,7 +154,6 @@ def segment(
 ) -> None:
     """Segment what INSTRUCTION asks for. Research software, not a medical device."""
     from medsegagent.agents.workspace import Options
-    from medsegagent.cli.many import run_cases
     from medsegagent.cli.running import image_arguments, run_case, show_run
     from medsegagent.errors import UsageError
     from medsegagent.inference.choice import Choice, weights_named
@@ -199,5 +198,7 @@ def segment(
         "may_install": "never" if offline else "yes" if yes else "ask",
     }
     if cases:
+        from medsegagent.cli.many import run_cases
+
         raise typer.Exit(run_cases(instruction, cases, out, **how))
     show_run(run_case(instruction, image_arguments(image or []), out, may_ask=not no_input, **how))
