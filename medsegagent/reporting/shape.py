@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from scipy.ndimage import label
-from scipy.spatial import ConvexHull, SphericalVoronoi
+from scipy.spatial import ConvexHull, QhullError, SphericalVoronoi
 from scipy.spatial.distance import pdist
 
 from medsegagent.images.boxed import Boxed
@@ -48,19 +48,19 @@ def measure_shape(mask: Boxed[np.bool_], grid: Grid) -> Shape | None:
     inside = mask.inside
     start = np.array([part.start for part in mask.box])[::-1]
     rows = _row_ends(inside)
-    ends = _face_middles(rows) + start
-    voxels = np.argwhere(inside)[:, ::-1] + start
-    corners = _corners(rows[:, ::-1] + start, grid)
+    ends = _face_middles(_hull(rows))
+    middles = grid.points(rows[:, ::-1] + start)
+    half = np.abs(np.array(grid.direction).reshape(3, 3) * np.array(grid.spacing)).sum(axis=1) / 2
     components, count = label(inside, structure=np.ones((3, 3, 3)))
     return Shape(
-        centroid_mm=_point(grid.points(voxels.mean(axis=0, keepdims=True))[0]),
-        box_min_mm=_point(corners.min(axis=0)),
-        box_max_mm=_point(corners.max(axis=0)),
+        centroid_mm=_point(grid.points((_centre(inside) + start)[None])[0]),
+        box_min_mm=_point(middles.min(axis=0) - half),
+        box_max_mm=_point(middles.max(axis=0) + half),
         largest_axial_diameter_mm=_axial_diameter(inside, grid),
         largest_diameter_mm=_diameter(ends * np.array(grid.spacing)),
         surface_cm2=surface_area(inside, grid.spacing) / 100,
         components=count,
-        largest_share=float(np.bincount(components.ravel())[1:].max() / len(voxels)),
+        largest_share=float(np.bincount(components.ravel())[1:].max() / mask.count),
     )
 
 
@@ -108,9 +108,19 @@ def _face_middles(rows: NDArray[np.int_]) -> NDArray[np.float64]:
     return middles
 
 
-def _corners(voxels: NDArray[np.int_], grid: Grid) -> NDArray[np.float64]:
-    steps = np.array(list(product((-0.5, 0.5), repeat=3)))
-    return grid.points((voxels[:, None] + steps).reshape(-1, 3))
+def _centre(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Return the mean index, x, y, z, from one sum per axis: a list of all voxels would take 24 bytes for each."""
+    sums = [inside.sum(axis=tuple(other for other in range(3) if other != axis)) for axis in (2, 1, 0)]
+    return np.array([np.average(np.arange(len(held)), weights=held) for held in sums])
+
+
+def _hull(points: NDArray[np.int_]) -> NDArray[np.int_]:
+    """Return the points that span the convex hull of all; all of them if they lie in a plane."""
+    try:
+        corners: NDArray[np.int_] = points[ConvexHull(points).vertices]
+    except QhullError:
+        return points
+    return corners
 
 
 def _diameter(points: NDArray[np.float64]) -> float:
