@@ -32,13 +32,14 @@ def match(instruction: str, library: Library | None = None, modality: str | None
     Raises:
         UsageError: If the instruction is empty or too long, or the modality is unknown.
     """
-    from medsegagent import matching, vocabulary
+    from medsegagent import matching
     from medsegagent.language import parse, with_modality
 
-    request = parse(instruction, vocabulary.load())
+    cards = library if library is not None else Library.load("all")
+    request = parse(instruction, cards.vocabulary)
     if modality is not None:
-        request = with_modality(request, modality)
-    return matching.match(request, library if library is not None else Library.load("all"))
+        request = with_modality(request, modality, cards.vocabulary)
+    return matching.match(request, cards)
 
 
 def __getattr__(name: str) -> object:

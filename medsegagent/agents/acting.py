@@ -218,7 +218,11 @@ class ReporterAgent(TypedAgent):
             keep_predictions=workspace.options.keep_predictions,
         )
         exported = export_results(
-            workspace.segmentation, workspace.volumes[0], workspace.folder, workspace.options.formats
+            workspace.segmentation,
+            workspace.volumes[0],
+            workspace.folder,
+            workspace.options.formats,
+            workspace.vocabulary,
         )
         warnings = (*heard.warnings, *exported.warnings)
         return Reported(paragraph=paragraph(workspace.segmentation, warnings), warnings=exported.warnings)

@@ -10,6 +10,7 @@ from typing import Any
 from medsegagent.agents.llm.mind import Mind
 from medsegagent.agents.workspace import Options
 from medsegagent.cards.library import Library
+from medsegagent.vocabulary import load as load_vocabulary
 
 _NOT_IN_THE_RESULT = frozenset({"complete", "device", "dry_run", "isolate"})
 
@@ -27,12 +28,14 @@ def what_was_asked(
         "language_model": mind.endpoint.model if mind.endpoint else None,
         "options": how,
     }
+    if isinstance(library, Library) and library.vocabulary is not load_vocabulary():
+        asked["vocabulary"] = library.vocabulary.digest  # a site's own terms
     plain: dict[str, Any] = json.loads(json.dumps(asked))
     return plain
 
 
 def library_name(library: Library | str | Path) -> str | None:
-    """What the user called the cards; a folder in full, None if they were given as an object."""
+    """What the user called the cards; a folder in full, None if they were put together otherwise."""
     if isinstance(library, Library):
-        return None
+        return library.name or None
     return str(Path(library).resolve()) if Path(library).is_dir() else str(library)

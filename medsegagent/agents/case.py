@@ -15,7 +15,6 @@ from medsegagent.images.volume import Volume
 from medsegagent.inference.runner import Progress
 from medsegagent.inference.warm import WarmNetworks
 from medsegagent.models.store import Store, find_installed
-from medsegagent.vocabulary import load as load_vocabulary
 
 SURE = 0.9
 """Confidence from which an image's own modality overrules a contradicting instruction."""
@@ -58,7 +57,7 @@ def open_case(
     volumes = read_volumes(paths, series=options.series, family=family)
     return Workspace(
         library=cards,
-        vocabulary=load_vocabulary(),
+        vocabulary=cards.vocabulary,
         store=store,
         volumes=volumes,
         options=options,

@@ -134,5 +134,5 @@ def _inputs(record: Mapping[str, Any]) -> set[tuple[str, str]]:
 
 def _digests(case: Case, how: Mapping[str, Any]) -> set[tuple[str, str]]:
     options = how.get("options") or Options()
-    family = family_of(case.instruction, how.get("modality"))
+    family = family_of(case.instruction, how.get("modality"), how.get("library", "all"))
     return {(name, digest(path, series=options.series, family=family)) for name, path in case.images.items()}

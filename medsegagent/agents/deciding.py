@@ -17,7 +17,6 @@ from medsegagent.cards.library import Library
 from medsegagent.errors import ExitCode, MedSegAgentError
 from medsegagent.language.request import Request
 from medsegagent.matching.selection import Dropped, Selection
-from medsegagent.vocabulary import load
 
 Listener = Callable[[str, Content], None]
 
@@ -82,7 +81,9 @@ async def converse(
     """The same within a running event loop, with a counsel that is already open."""
     warnings: list[str] = []
     request, last = Request(instruction=task.instruction), None
-    async for message in build_matching_team(library, load(), counsel).run_stream(task=envelope(task, "user")):
+    async for message in build_matching_team(library, library.vocabulary, counsel).run_stream(
+        task=envelope(task, "user")
+    ):
         content = content_of(message)
         if content is None:
             continue

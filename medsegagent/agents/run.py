@@ -111,7 +111,7 @@ def segment(
             models_dir=models_dir,
             options=options,
             progress=_interruptible(progress, stop),
-            family=family_of(instruction, modality),
+            family=family_of(instruction, modality, library),
             networks=networks,
         )
         workspace.add_seconds("reading", time.perf_counter() - started)
@@ -158,11 +158,12 @@ def segment(
     )
 
 
-def family_of(instruction: str, modality: str | None) -> str | None:
+def family_of(instruction: str, modality: str | None, library: Library | str | Path = "all") -> str | None:
     """The one family that the instruction, or who overrides it, names."""
+    vocabulary = library.vocabulary if isinstance(library, Library) else load_vocabulary()
     try:
-        request = parse(instruction, load_vocabulary())
-        families = (with_modality(request, modality) if modality else request).modality.families
+        request = parse(instruction, vocabulary)
+        families = (with_modality(request, modality, vocabulary) if modality else request).modality.families
     except UsageError:
         return None  # the team refuses it, with the reason
     return families[0] if len(families) == 1 else None

@@ -74,12 +74,14 @@ class ParserAgent(TypedAgent):
 
     def _settle_modality(self, request: Request, task: Task) -> Parsed | Refused:
         if task.modality is not None:
-            return Parsed(request=with_modality(request, task.modality), note="modality set by the user")
+            return Parsed(
+                request=with_modality(request, task.modality, self._vocabulary), note="modality set by the user"
+            )
         if task.image_modality is None:
             return Parsed(request=request)
         if not request.modality.families:
             note = f"modality from the image: {task.image_reason}"
-            return Parsed(request=with_modality(request, task.image_modality), note=note)
+            return Parsed(request=with_modality(request, task.image_modality, self._vocabulary), note=note)
         if task.image_is_sure and not set(request.modality.families) & set(task.image_modality.split("/")):
             said = " or ".join(request.modality.families)
             what = (

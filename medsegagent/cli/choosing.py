@@ -8,7 +8,6 @@ from medsegagent.cli import screen
 from medsegagent.cli.views import show_message, show_usage
 from medsegagent.language import parse, with_modality
 from medsegagent.matching import explain, match
-from medsegagent.vocabulary import load
 
 if TYPE_CHECKING:
     from medsegagent.agents.llm.mind import Mind
@@ -28,10 +27,10 @@ def choose(
     Raises:
         MedSegAgentError: As `medsegagent.match`, and as the language model's team does.
     """
-    request = parse(instruction, load())
+    request = parse(instruction, cards.vocabulary)
     # Two readings are for the user to choose from: neither a conversation nor a language model settles them.
-    if request.question is not None or (not verbose and not _must_ask(mind, request)):
-        request = with_modality(request, modality) if modality else request
+    if request.question is not None or (not verbose and not _must_ask(mind, request, cards)):
+        request = with_modality(request, modality, cards.vocabulary) if modality else request
         return match(request, cards), explain(request, cards) if reasons else ()
     from medsegagent.agents.deciding import decide  # AutoGen, only to converse
 
@@ -44,9 +43,9 @@ def choose(
     return selection, explain(selection.request, cards) if reasons else ()
 
 
-def _must_ask(mind: Mind, request: Request) -> bool:
+def _must_ask(mind: Mind, request: Request, cards: Library) -> bool:
     if mind.kind != "hybrid":
         return mind.kind == "llm"
     from medsegagent.agents.llm.reading import left_open
 
-    return bool(left_open(request, load()).words)
+    return bool(left_open(request, cards.vocabulary).words)

@@ -85,7 +85,7 @@ def run_case(
         except NoModelError as error:
             consent, may_install, options = may_install, "never", replace(options, complete=False)
             try:
-                installed = install_lacking(error, Library.load(how["library"]), consent)
+                installed = install_lacking(error, _loaded(how["library"]), consent)
             except MedSegAgentError as reason:
                 if not error.others_run:
                     raise
@@ -102,6 +102,10 @@ def run_case(
                 options = replace(options, series=series)
             else:
                 instruction = _chosen(error)
+
+
+def _loaded(library: Library | str | Path) -> Library:
+    return library if isinstance(library, Library) else Library.load(library)
 
 
 def _chosen(error: AnswerNeededError) -> str:

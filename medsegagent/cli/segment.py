@@ -18,7 +18,14 @@ from medsegagent.cli.minds import (
     TagOption,
     mind_from,
 )
-from medsegagent.cli.options import DeviceOption, LibraryOption, ModalityOption, ModelsDirOption, VerboseOption
+from medsegagent.cli.options import (
+    DeviceOption,
+    LibraryOption,
+    ModalityOption,
+    ModelsDirOption,
+    VerboseOption,
+    VocabularyOption,
+)
 
 _RESULTS, _MODELS, _NETWORKS, _VOTES = "Results", "Which models", "How networks run", "How masks become one"
 
@@ -37,6 +44,7 @@ def segment(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results.")] = None,
     library: LibraryOption = "all",
+    vocabulary: VocabularyOption = None,
     modality: ModalityOption = None,
     models_dir: ModelsDirOption = None,
     device: DeviceOption = "auto",
@@ -154,6 +162,7 @@ def segment(
 ) -> None:
     """Segment what INSTRUCTION asks for. Research software, not a medical device."""
     from medsegagent.agents.workspace import Options
+    from medsegagent.cards.library import Library
     from medsegagent.cli.running import image_arguments, run_case, show_run
     from medsegagent.errors import UsageError
     from medsegagent.inference.choice import Choice, weights_named
@@ -188,7 +197,7 @@ def segment(
         may_ask=not no_input and not cases,
     )
     how: dict[str, Any] = {
-        "library": library,
+        "library": Library.load(library, vocabulary) if vocabulary else library,
         "modality": modality,
         "models_dir": models_dir,
         "options": options,

@@ -14,6 +14,7 @@ from medsegagent.export.segment import Segments, label_map, segments_of
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.images.dicom import Source, is_dicom, read_source
 from medsegagent.images.volume import Volume
+from medsegagent.vocabulary import Vocabulary
 
 DICOM_FORMATS = ("dicom-seg", "rtstruct")
 
@@ -68,16 +69,17 @@ def export(segments: Segments, folder: Path, formats: Sequence[str], source: Sou
     return Exported(tuple(file.relative_to(folder) for file in files), warnings)
 
 
-def export_results(segmentation: Segmentation, volume: Volume, folder: Path, formats: Sequence[str]) -> Exported:
+def export_results(
+    segmentation: Segmentation, volume: Volume, folder: Path, formats: Sequence[str], vocabulary: Vocabulary
+) -> Exported:
     """Write a run's structures in each format; DICOM ones refer to the series that the volume was read from."""
-    from medsegagent import vocabulary
     from medsegagent.export.coding import codings_of
     from medsegagent.reporting.colours import colours_of
 
     if not formats:
         return Exported((), ())  # and no mask is spread over the whole volume
     colours = colours_of([item.id for item in segmentation.structures])
-    segments = segments_of(segmentation, colours, codings_of(segmentation, vocabulary.load()))
+    segments = segments_of(segmentation, colours, codings_of(segmentation, vocabulary))
     source = read_source(volume.path, volume.series) if set(formats) & set(DICOM_FORMATS) else None
     return export(segments, folder, formats, source)
 

@@ -10,7 +10,6 @@ from medsegagent.matching.anatomy import by_anatomy, cards_about
 from medsegagent.matching.label import by_label
 from medsegagent.matching.modality import by_modality, said, why_not
 from medsegagent.matching.selection import Dropped, Refusal, Selection
-from medsegagent.vocabulary import load
 
 
 def match(request: Request, library: Library) -> Selection:
@@ -18,7 +17,7 @@ def match(request: Request, library: Library) -> Selection:
     if request.refusal is not None or not request.targets:
         kind: Refusal = "unknown target" if request.unresolved else "no request"
         return Selection(request=request, refusal=request.refusal or "No target is named.", refusal_kind=kind)
-    candidates = sorted(cards_about(request, library, load()))
+    candidates = sorted(cards_about(request, library))
     selection = by_label(request, library, by_modality(request, library, candidates))
     return selection if selection.cards else _refused(request, library, candidates)
 
@@ -41,7 +40,7 @@ def _refused(request: Request, library: Library, candidates: Iterable[str]) -> S
 
 def _closest(request: Request, library: Library) -> str:
     """The nearest thing that can be had: a whole that the target is part of, or the unsided structure."""
-    vocabulary = load()
+    vocabulary = library.vocabulary
     bound = {item.id for item in library.cards_with}
     near = [
         vocabulary.concept(whole).name

@@ -218,6 +218,11 @@ def test_an_unknown_device_is_a_usage_error() -> None:
         ("SUV", "PET", "PET"),
         ("CT", "", "CT"),
         ("MRI", "", "MR"),
+        ("SWI", "SWI", "MR"),
+        ("T2*", "T2star", "MR"),
+        ("t2_star", "T2star", "MR"),
+        ("t1_mprage_tra_km", "T1ce", "MR"),
+        ("ep2d_diff_b1000_TRACEW", "DWI", "MR"),
     ],
 )
 def test_channel_names_are_understood(name: str, kind: str, family: str) -> None:
