@@ -20,7 +20,8 @@ from medsegagent.export.segment import Coding, Segment, Segments
 from medsegagent.images.dicom import is_dicom
 from medsegagent.images.dicom_frames import quiet
 from medsegagent.images.geometry import check_axes
-from medsegagent.images.read import MAX_VOXELS, extension, read_volume
+from medsegagent.images.read import extension, read_volume
+from medsegagent.images.stored import MAX_VOXELS
 from medsegagent.images.volume import Grid
 from medsegagent.reporting.colours import colours_of
 
