@@ -21,6 +21,7 @@ _SUSPECT_BYTES = 2**30
 _SUSPECT_MEMBER = 64 * 2**20
 _SUSPECT_RATIO = 150
 """CT deflates 2 to 3 times and a mask about 100 times; a bomb reaches 1000."""
+_TAG = 8
 _LONGEST_HEADER = 64 * 2**20
 _MOST_INFLATED = 2**30
 _DEFLATED = b"1.2.840.10008.1.2.1.99"
@@ -36,8 +37,14 @@ class Bounded:
         self._file, self._size, self._left = file, size, most
 
     def read(self, count: int = -1) -> bytes:
-        """Read up to `count` bytes."""
+        """Read up to `count` bytes.
+
+        Raises:
+            EOFError: If a value is cut off, or more is read than a header may hold.
+        """
         there = max(0, self._size - self._file.tell())
+        if count > max(there, _TAG):  # at the end, pydicom looks for another tag
+            raise EOFError("the file ends within a value")
         count = there if count < 0 else min(count, there)
         self._left -= count
         if self._left < 0:
