@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medsegagent.errors import ExitCode
+
 
 def masks(
     prediction: Annotated[Path, typer.Argument(help="Segmentation, run folder, or a folder of either.")],
@@ -38,3 +40,5 @@ def masks(
             write_scores(found, folder)
             for warning in write_worst(found, folder / "worst.png", pairs, image):
                 screen.warn(warning)
+    if found.failed:
+        raise typer.Exit(ExitCode.CASES_FAILED)

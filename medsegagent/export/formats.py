@@ -61,7 +61,7 @@ def export(segments: Segments, folder: Path, formats: Sequence[str], source: Sou
     files: list[Path] = []
     for name in dict.fromkeys(formats):
         files += _WRITERS[name](segments, folder, source)
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = () if segments.items else ("the segmentation is empty: it holds no label",)
     if empty and set(formats) & _WITHOUT_EMPTY:
         kinds = ", ".join(name for name in dict.fromkeys(formats) if name in _WITHOUT_EMPTY)
         warnings = (f"not in {kinds}, being empty: {', '.join(empty)}",)

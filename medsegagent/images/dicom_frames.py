@@ -181,7 +181,7 @@ def _header(name: str, file: Bounded) -> Header | None:
         description=_description(dataset),
         image_type=_image_type(dataset),
         colour=number(dataset, "SamplesPerPixel") not in (None, 1),
-        frames=_frames(name, dataset) if image else (),
+        frames=frames_of(name, dataset) if image else (),
     )
 
 
@@ -190,7 +190,8 @@ def _image_type(dataset: Dataset) -> tuple[str, ...]:
     return (parts,) if isinstance(parts, str) else tuple(str(part) for part in parts)
 
 
-def _frames(name: str, dataset: Dataset) -> tuple[Frame, ...]:
+def frames_of(name: str, dataset: Dataset) -> tuple[Frame, ...]:
+    """Where each image of one object lies."""
     if "PerFrameFunctionalGroupsSequence" in dataset:
         shared = (dataset.get("SharedFunctionalGroupsSequence", None) or [{}])[0]
         groups = dataset.PerFrameFunctionalGroupsSequence
