@@ -189,10 +189,13 @@ def _spacing(
         step = like.spacing[axis]
         phase = float(np.dot(like.origin, normal))
         begin = phase + step * np.rint((heights[0] - phase) / step)
-        # On the image's own pixels the slices are the image's; else a frame reaches as far as its own spacing.
-        usual = step if not len(gaps) or _same_pixels(frames[0], like, axis) else min([*stated, *thick, gaps.min()])
         count = round((heights[-1] - begin) / step) + 1
-        return step, float(begin), count, 0.5001 * max(step, float(usual)), ()
+        off = (heights - begin) / step
+        if not len(gaps) or (_same_pixels(frames[0], like, axis) and np.abs(off - off.round()).max() <= 2 * _EVEN):
+            return step, float(begin), count, 0.5001 * step, ()  # the image's own slices
+        reach = 0.75 if _divisor(gaps, [float(gaps.min())]) is None else 0.5001
+        usual = float(np.median(gaps)) if reach > 0.5001 else min([*stated, *thick, float(gaps.min())])
+        return step, float(begin), count, reach * max(step, usual), ()
     if not len(gaps):
         return (*stated, *thick, 1.0)[0], float(heights[0]), 1, 0.5, ()
     if divisor := _divisor(gaps, [*stated, *thick, float(gaps.min())]):
