@@ -37,6 +37,7 @@ from medsegagent.matching.selection import Selection
 from medsegagent.reporting.report import write_report
 from medsegagent.reporting.run_folder import RunFolder, write_json, writing
 from medsegagent.vocabulary import load as load_vocabulary
+from medsegagent.wording import plain
 
 Listener = Callable[[str, Content], None]
 """Told each message as it is said: the agent's name, the content."""
@@ -230,7 +231,7 @@ def _record(executed: Executed, workspace: Workspace, warnings: tuple[str, ...])
         "inputs": [
             {
                 "channel": volume.channel,
-                "file": volume.path.name,
+                "file": plain(volume.path.name),
                 "sha256": volume.sha256,
                 "size": volume.grid.size,
                 "spacing_mm": volume.grid.spacing,

@@ -182,12 +182,12 @@ def record(evaluation: Evaluation) -> dict[str, Any]:
 
 def write_scores(evaluation: Evaluation, folder: Path) -> None:
     """Write `scores.csv` (NaN and infinite values empty) and `scores.json`."""
-    with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+    with (folder / "scores.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(_plain(item) for item in evaluation.scores)
     text = json.dumps(record(evaluation), indent=2, ensure_ascii=False)
-    (folder / "scores.json").write_text(text + "\n", "utf-8")
+    (folder / "scores.json").write_text(text + "\n", "utf-8", errors="backslashreplace")
 
 
 def _plain(item: Score) -> list[object]:

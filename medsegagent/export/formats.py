@@ -48,6 +48,16 @@ def check_formats(formats: Iterable[str], source: Path | None) -> None:
             )
 
 
+def check_source(formats: Iterable[str], volume: Volume) -> None:
+    """Refuse, before any work is done, DICOM formats whose results could not refer to the series that was read.
+
+    Raises:
+        ImageError: If its identifiers were removed, or do not tell its images apart.
+    """
+    if set(formats) & set(DICOM_FORMATS):
+        read_source(volume.path, volume.series)
+
+
 def export(segments: Segments, folder: Path, formats: Sequence[str], source: Source | None = None) -> Exported:
     """Write segments in each format below an existing folder.
 

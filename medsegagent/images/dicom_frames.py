@@ -40,6 +40,8 @@ _SPLITTERS = (
     *("SeriesDescription", "ProtocolName", "SeriesNumber", "SeriesTime", "ContentTime"),
 )
 """What may tell the volumes of one series apart, in the order in which they are tried."""
+_LONGEST_NUMBER = 16
+"""Characters, as DICOM has it."""
 _TYPED = ("SeriesDescription", "ProtocolName")
 """Those into which people type anything, names too: kept only to be compared."""
 _GROUPED = {
@@ -176,7 +178,7 @@ def _header(name: str, file: Bounded) -> Header | None:
     return Header(
         series=text(dataset, "SeriesInstanceUID"),
         space=text(dataset, "FrameOfReferenceUID"),
-        number=text(dataset, "SeriesNumber"),
+        number="".join(c for c in text(dataset, "SeriesNumber") if c.isprintable())[:_LONGEST_NUMBER],
         modality=modality_of(dataset),
         description=_description(dataset),
         image_type=_image_type(dataset),
