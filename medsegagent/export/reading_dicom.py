@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -54,29 +54,27 @@ def read_dicom_seg(path: Path, like: Grid | None = None) -> tuple[Grid, list[Fou
         data = files.read(files.names[0])
         try:
             dataset = with_points(_parsed(data))
-            frames, segments = frames_of("", dataset), list(dataset.SegmentSequence)
+            frames = frames_of("", dataset)
+            segments = {int(item.SegmentNumber): item for item in dataset.SegmentSequence}
             owners = _owners(dataset, len(frames))
         except Exception:  # pydicom's messages may quote the header
             raise ImageError("not a DICOM SEG, or a damaged one", NOT_A_SEGMENTATION, where) from None
-        _check(dataset, frames, segments, where)
+        _check(frames, segments, where)
         slices = _slices(dataset, frames, like)
         rows, columns = frames[0].shape
         size = (columns + slices.grown[1], rows + slices.grown[0], len(slices.sources))
         if np.prod(size, dtype=float) > MAX_VOXELS:
             raise ImageError("it asks for too many voxels", "Give the image's grid with --reference.", where)
-        wanted = [item for item in segments if not _is_background(item)]
+        wanted = {value: item for value, item in segments.items() if value > 0 and not _is_background(item)}
         check_room(len(wanted) * int(np.prod(size)), where)
-        masks = {int(item.SegmentNumber): np.zeros(size[::-1], dtype=bool) for item in wanted}
+        masks = {value: np.zeros(size[::-1], dtype=bool) for value in wanted}
         try:
             _paint(masks, dataset, owners, slices)
         except ImageError:
             raise
         except Exception:
             raise ImageError("its frames are truncated or damaged", "Copy it again.", where) from None
-        found = [
-            Found(int(item.SegmentNumber), _name(item), masks[int(item.SegmentNumber)], _coding(item))
-            for item in wanted
-        ]
+        found = [Found(value, _name(value, item), masks[value], _coding(item)) for value, item in wanted.items()]
     warnings = slices.warnings
     if text(dataset, "SegmentationType") == "FRACTIONAL":
         warnings += ("a fractional segmentation: where a segment fills at least half of a voxel, the voxel is its",)
@@ -103,7 +101,7 @@ def _owners(dataset: Dataset, count: int) -> list[int | None]:
     return found
 
 
-def _check(dataset: Dataset, frames: Sequence[Frame], segments: Sequence[Dataset], where: str) -> None:
+def _check(frames: Sequence[Frame], segments: Collection[int], where: str) -> None:
     if not frames or not segments or len(segments) > MOST_LABELS or frames[0].index is None:
         raise ImageError(f"not a DICOM SEG of 1 to {MOST_LABELS} segments", NOT_A_SEGMENTATION, where)
     first = frames[0]
@@ -285,11 +283,11 @@ def _images(dataset: Dataset, count: int) -> Iterator[NDArray[Any]]:
 
 def _is_background(item: Dataset) -> bool:
     kind = item.get("SegmentedPropertyTypeCodeSequence", None)
-    return int(item.SegmentNumber) == 0 or bool(kind and text(kind[0], "CodeValue") == _BACKGROUND)
+    return bool(kind) and text(kind[0], "CodeValue") == _BACKGROUND
 
 
-def _name(item: Dataset) -> str:
-    return text(item, "SegmentLabel") or f"label {int(item.SegmentNumber)}"
+def _name(value: int, item: Dataset) -> str:
+    return text(item, "SegmentLabel") or f"label {value}"
 
 
 def _coding(item: Dataset) -> Coding | None:

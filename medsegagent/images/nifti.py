@@ -41,6 +41,8 @@ _UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
 _LATEST_START = 2**28
 """Bytes before the voxels: a header with extensions of 256 MiB is none."""
 _LARGEST_NAMES = 2**24
+_CODES = 5
+"""NIfTI's own codes for what an orientation is relative to are 1 to 5."""
 _ROUNDED = 1e-3
 """How far beyond 1 a quaternion's square may be rounded."""
 
@@ -152,7 +154,7 @@ def _mended(header: nib.Nifti1Header, where: str) -> tuple[nib.Nifti1Header, tup
     plain["pixdim"][:4] = [-1.0 if header["pixdim"][0] < 0 else 1.0, *(zooms * factor)]
     plain.set_xyzt_units("mm")
     for key in ("qform_code", "sform_code"):
-        plain[key] = max(0, int(header[key]))
+        plain[key] = min(max(0, int(header[key])), _CODES)
     for key in ("srow_x", "srow_y", "srow_z", "qoffset_x", "qoffset_y", "qoffset_z"):
         plain[key] = np.asarray(header[key], dtype=np.float64) * factor
     quaternion = np.array([float(header[f"quatern_{axis}"]) for axis in "bcd"])
