@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from pydicom import Dataset
 
 _TEXT_NUMBERS = ("DS", "IS")
+_HEAD = 2**16
+_FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xF7)
+"""Markers of a JPEG's frame header, which say its process and size."""
 _MODALITIES = {
     **{"1.2.840.10008.5.1.4.1.1.2": "CT", "1.2.840.10008.5.1.4.1.1.2.1": "CT", "1.2.840.10008.5.1.4.1.1.2.2": "CT"},
     **{"1.2.840.10008.5.1.4.1.1.4": "MR", "1.2.840.10008.5.1.4.1.1.4.1": "MR", "1.2.840.10008.5.1.4.1.1.4.4": "MR"},
@@ -79,7 +82,11 @@ def with_points(dataset: Dataset) -> Dataset:
 
 
 def make_decodable(dataset: Dataset) -> None:
-    """Fill in what pydicom wants beside Rows, Columns and the pixels, where the pixels themselves say it."""
+    """Fill in what pydicom wants beside Rows, Columns and the pixels, where the pixels themselves say it.
+
+    Raises:
+        ValueError: If a compressed frame is of another size than Rows and Columns: decoders take its word for it.
+    """
     if "PixelData" not in dataset:
         return  # numbers in floating point, which need no more
     element = dataset.get_item("PixelData")
@@ -89,6 +96,8 @@ def make_decodable(dataset: Dataset) -> None:
     if not declared or (packed and not declared.is_compressed):
         dataset.file_meta.TransferSyntaxUID = _packed_syntax(data) if packed else _plain_syntax(dataset)
     # Anonymisers empty elements that are no one's secret; most images are grey, in words of 8 or 16 bits.
+    if packed:
+        _check_frames(data, int(dataset.Rows), int(dataset.Columns))
     if number(dataset, "SamplesPerPixel") is None:
         dataset.SamplesPerPixel = 1
     if not text(dataset, "PhotometricInterpretation"):
@@ -102,6 +111,34 @@ def make_decodable(dataset: Dataset) -> None:
         dataset.HighBit = dataset.BitsStored - 1
     if number(dataset, "PixelRepresentation") is None:
         dataset.PixelRepresentation = int(not packed and dataset.BitsAllocated == 16 and _signed(data))
+
+
+def _check_frames(data: bytes, rows: int, columns: int) -> None:
+    from pydicom.encaps import generate_fragments, parse_basic_offsets
+    from pydicom.filebase import DicomBytesIO
+
+    stream = DicomBytesIO(data)
+    stream.is_little_endian = True
+    parse_basic_offsets(stream)
+    for fragment in generate_fragments(stream):
+        size = _size_of(fragment[:_HEAD])
+        if size not in (None, (rows, columns)):
+            raise ValueError("a compressed frame is of another size than its header says")
+
+
+def _size_of(head: bytes) -> tuple[int, int] | None:
+    """Rows and columns by the first bytes of a JPEG 2000, JPEG or JPEG-LS stream; None for any other."""
+    if head[:4] == b"\xff\x4f\xff\x51" and len(head) >= 24:
+        right, down, left, up = (int.from_bytes(head[i : i + 4], "big") for i in (8, 12, 16, 20))
+        return down - up, right - left
+    place = 2
+    while head[:2] == b"\xff\xd8" and place + 9 <= len(head) and head[place] == 0xFF:
+        if head[place + 1] in _FRAMES:
+            return int.from_bytes(head[place + 5 : place + 7], "big"), int.from_bytes(
+                head[place + 7 : place + 9], "big"
+            )
+        place += 2 + int.from_bytes(head[place + 2 : place + 4], "big")
+    return None
 
 
 def _signed(data: bytes) -> bool:
@@ -132,7 +169,3 @@ def _packed_syntax(data: bytes) -> Any:
     found = next((head[i + 1] for i in range(2, len(head) - 1) if head[i] == 0xFF and head[i + 1] in _FRAMES), 0xC0)
     names = {0xC3: uid.JPEGLosslessSV1, 0xF7: uid.JPEGLSLossless, 0xC1: uid.JPEGExtended12Bit}
     return names.get(found, uid.JPEGBaseline8Bit)
-
-
-_FRAMES = (0xC0, 0xC1, 0xC3, 0xF7)
-"""Markers of a JPEG's frame header, which say its process."""

@@ -13,7 +13,8 @@ _LUNG = -200.0
 _MUSCLE = 300.0
 _SOME = 0.002
 _PADDING = -1500.0
-_WITHOUT_INTERCEPT = 900.0
+_NEARLY_0 = -150.0
+_WITHOUT_INTERCEPT = 500.0
 _MOST_LABELS = 1000
 _ONE_PIECE = 0.85
 """The share of neighbours of the same value in a label map; noise alone keeps images far below it."""
@@ -104,7 +105,7 @@ def not_hounsfield(array: NDArray[np.float32]) -> tuple[str, ...]:
         return (f"{held}: they were rescaled to at most 1, and CT models will fail; give the original values in HU",)
     if low >= 0 and high <= 255:
         return (f"{held}: they were rescaled to 8 bits, and CT models will fail; give the original values in HU",)
-    if low >= 0 and high > _WITHOUT_INTERCEPT:
+    if low >= _NEARLY_0 and float(np.median(values[values >= 0.1 * high])) > _WITHOUT_INTERCEPT:
         return (
             f"{held}: the rescale intercept seems not to be applied, and CT models will fail; "
             "add it to every voxel (usually -1024: subtract 1024), or export it again in HU",

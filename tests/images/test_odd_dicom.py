@@ -372,3 +372,16 @@ def test_a_file_that_only_begins_like_dicom_is_none(tmp_path: Path, start: bytes
     (tmp_path / "a.bin").write_bytes(start + b"no more than text" * 20)
     with pytest.raises(ImageError, match="no DICOM"):
         read_dicom(tmp_path)
+
+
+@pytest.mark.parametrize("syntax", [JPEG2000Lossless, JPEGLSLossless])
+def test_a_compressed_frame_that_is_larger_than_its_header_says_is_never_decoded(tmp_path: Path, syntax: str) -> None:
+    case = slices(ball((3, 64, 64)))
+    for dataset in case:
+        compress(dataset, syntax, generate_instance_uid=False)
+        data = dataset.PixelData
+        start = data.index(b"\xff\x4f\xff\x51") + 8 if syntax == JPEG2000Lossless else data.index(b"\xff\xf7") + 5
+        large = b"\0\0\xff\xff" * 2 if syntax == JPEG2000Lossless else b"\xff\xff" * 2
+        dataset.PixelData = data[:start] + large + data[start + len(large) :]
+    with pytest.raises(ImageError, match="truncated or damaged"):
+        read_dicom(save(case, tmp_path))
