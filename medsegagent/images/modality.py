@@ -16,8 +16,8 @@ _PADDING = -1500.0
 _NEARLY_0 = -150.0
 _WITHOUT_INTERCEPT = 500.0
 _MOST_LABELS = 1000
-_ONE_PIECE = 0.85
-"""The share of neighbours of the same value in a label map; noise alone keeps images far below it."""
+_ONE_PIECE = 0.6
+"""The share of equal neighbours: real label maps have 0.8, real images 0.02 to 0.36."""
 
 
 def estimate_modality(array: NDArray[np.floating] | NDArray[np.integer]) -> ModalityEvidence:
