@@ -163,7 +163,10 @@ def write_segmentation(segmentation: Segmentation, folder: Path, separate: bool)
 
 def write_json(path: Path, record: Any) -> None:
     """Write a record as JSON: keys sorted, indent 2, NaN and infinities as null."""
-    path.write_text(json.dumps(_plain(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+    text = json.dumps(_plain(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+    path.write_text(
+        text, "utf-8", errors="backslashreplace"
+    )  # a file's name need not be UTF-8; JSON's escapes can say it
 
 
 def _plain(value: Any) -> Any:
