@@ -156,7 +156,6 @@ class ExecutorAgent(TypedAgent):
             structures=tuple(_result(structure, voxel_ml) for structure in segmentation.structures),
             failed=tuple(workspace.failed.values()),
             warnings=self._warnings(selection, segmentation, covered, done),
-            notes={item.model: item.notes for item in predictions if item.notes},
             seconds=dict(workspace.seconds),
         )
 
@@ -177,7 +176,9 @@ class ExecutorAgent(TypedAgent):
             for ballot in structure.ballots
             if ballot.voxels == 0
         ]
-        warnings += [warning for item in done.models for warning in item.warnings]
+        for item in done.models:
+            warnings += item.warnings
+            warnings += [f"{item.model.id}: {note}." for note in self._workspace.predictions[item.model.id].notes]
         warnings += [warning for volume in self._workspace.volumes for warning in volume.warnings]
         return (*warnings, *segmentation.warnings)
 

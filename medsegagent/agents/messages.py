@@ -163,8 +163,6 @@ class Executed(Content):
     structures: tuple[StructureResult, ...]
     failed: tuple[Skipped, ...]
     warnings: tuple[str, ...]
-    notes: dict[str, tuple[str, ...]] = {}
-    """Model id -> how it was run, where that is not the usual way."""
     seconds: dict[str, float]
 
     @property

@@ -243,7 +243,6 @@ def _record(executed: Executed, workspace: Workspace, warnings: tuple[str, ...])
         "selection": [card.model_dump(mode="json") for card in executed.selection.cards],
         "plan": executed.plan.model_dump(mode="json"),
         "structures": [structure.model_dump(mode="json") for structure in executed.structures],
-        "notes": executed.notes,
         "failed": [item.model_dump(mode="json") for item in executed.failed],
         "warnings": warnings,
         "seconds": workspace.seconds,

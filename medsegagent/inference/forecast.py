@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from medsegagent.errors import ModelError
+from medsegagent.images.boxed import NOWHERE, Box, bounding_box, hull
 from medsegagent.images.volume import Volume
 from medsegagent.inference.memory import Free, Need, estimate, free_memory, gigabytes, place
 from medsegagent.inference.network import read_design
 from medsegagent.inference.orientation import AS_STORED, to_ras
 from medsegagent.inference.plan import InstalledPart, Locator, Plan, PlannedModel, Skipped
+from medsegagent.inference.prepare import reorients
 
 _PLACES = {"gpu": "on the GPU", "ram": "in main memory", "file": "in a temporary file"}
 
@@ -28,7 +28,7 @@ def foresee(plan: Plan, volumes: Sequence[Volume]) -> Plan:
         A model whose folder cannot be read is left as it is: running it says why.
     """
     free = free_memory(plan.device)
-    boxes = [_content(volume) for volume in volumes]
+    boxes = [bounding_box(volume.array) or NOWHERE for volume in volumes]
     models: list[PlannedModel] = []
     skipped = list(plan.skipped)
     for planned in plan.models:
@@ -57,30 +57,16 @@ def _said(need: Need, free: Free, device: str) -> str:
     return f"about {gigabytes(need.total)}; its logits, {gigabytes(need.logits)}, {_PLACES[where.logits]}"
 
 
-def _need(
-    part: InstalledPart, runs: PlannedModel | Locator, volumes: Sequence[Volume], boxes: Sequence[tuple[slice, ...]]
-) -> Need:
+def _need(part: InstalledPart, runs: PlannedModel | Locator, volumes: Sequence[Volume], boxes: Sequence[Box]) -> Need:
     """What one network takes on the part of the images that nnU-Net's cropping leaves."""
     from nnunetv2.preprocessing.resampling.default_resampling import compute_new_shape
 
     design = read_design(part.folder)
     first = volumes[runs.inputs[0]]
-    reorient = runs.model.reorient == "RAS" or design.plans.plans["image_reader_writer"].endswith("WithReorient")
-    turn = to_ras(first.grid) if reorient else AS_STORED
-    content = [boxes[index] for index in runs.inputs]
-    extent = [max(box[axis].stop for box in content) - min(box[axis].start for box in content) for axis in range(3)]
+    turn = to_ras(first.grid) if reorients(design, runs.model.reorient == "RAS") else AS_STORED
+    extent = [side.stop - side.start for side in hull(boxes[index] for index in runs.inputs)]
     shape, mm = ([own[axis] for axis in turn.axes] for own in (extent, first.grid.spacing[::-1]))
     shape, mm = ([own[axis] for axis in design.plans.transpose_forward] for own in (shape, mm))
     wanted = [*mm[: 3 - len(design.configuration.spacing)], *design.configuration.spacing]
     new = [max(int(size), 1) for size in compute_new_shape(shape, mm, wanted)]
     return estimate(design, len(part.folds), new, first.array.size)
-
-
-def _content(volume: Volume) -> tuple[slice, ...]:
-    """The box of what is not zero, Z, Y, X."""
-    found = []
-    for axis in range(3):
-        others = tuple(other for other in range(3) if other != axis)
-        at = np.flatnonzero(volume.array.any(axis=others))
-        found.append(slice(int(at[0]), int(at[-1]) + 1) if at.size else slice(0, 1))
-    return tuple(found)

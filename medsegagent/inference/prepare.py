@@ -57,7 +57,7 @@ def prepare(trained: TrainedNetwork, volumes: Sequence[Volume], *, reorient: boo
     Raises:
         ImageError: If the image is empty for this network.
     """
-    turn = to_ras(volumes[0].grid) if _reorients(trained, reorient) else AS_STORED
+    turn = to_ras(volumes[0].grid) if reorients(trained, reorient) else AS_STORED
     turned = [turn.apply(volume.array) for volume in volumes]
     images = np.empty((len(turned), *turned[0].shape), dtype=np.float32)
     np.stack(turned, out=images)
@@ -111,7 +111,7 @@ class Ahead:
 
     def _make(self, job: Job) -> tuple[TrainedNetwork, Prepared]:
         trained = self._load(job.part)
-        how = (job.inputs, _reorients(trained, job.reorient), _recipe(trained))
+        how = (job.inputs, reorients(trained, job.reorient), _recipe(trained))
         if self._last is None or self._last[0] != how:
             self._last = None  # its memory first
             inputs = [self._volumes[index] for index in job.inputs]
@@ -119,7 +119,8 @@ class Ahead:
         return trained, self._last[1]
 
 
-def _reorients(design: Design, asked: bool) -> bool:
+def reorients(design: Design, asked: bool) -> bool:
+    """Whether images are turned to RAS+ index order first: where the model entry asks, or the plans' reader does it."""
     return asked or bool(design.plans.plans["image_reader_writer"].endswith("WithReorient"))
 
 
