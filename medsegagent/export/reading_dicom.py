@@ -15,7 +15,7 @@ from medsegagent.errors import ImageError
 from medsegagent.export.segment import MOST_LABELS, NOT_A_SEGMENTATION, Coding, Found
 from medsegagent.images.dicom_files import open_files
 from medsegagent.images.dicom_frames import Frame, frames_of, quiet
-from medsegagent.images.dicom_values import make_decodable, number, text, with_points
+from medsegagent.images.dicom_values import item_of, make_decodable, number, text, with_points
 from medsegagent.images.files import check_room
 from medsegagent.images.placed import grid_from
 from medsegagent.images.stored import MAX_VOXELS
@@ -93,12 +93,10 @@ def _owners(dataset: Dataset, count: int) -> list[int | None]:
     """The segment of each frame; None for frames that hold label values."""
     if text(dataset, "SegmentationType") == "LABELMAP":
         return [None] * count
-    shared: Any = (dataset.get("SharedFunctionalGroupsSequence", None) or [{}])[0]
-    found: list[int | None] = []
-    for own in dataset.PerFrameFunctionalGroupsSequence:
-        sequence = own.get("SegmentIdentificationSequence", None) or shared.get("SegmentIdentificationSequence", None)
-        found.append(int(sequence[0].ReferencedSegmentNumber))
-    return found
+    keyword = "SegmentIdentificationSequence"
+    shared = item_of(item_of(dataset, "SharedFunctionalGroupsSequence"), keyword)
+    groups = dataset.PerFrameFunctionalGroupsSequence
+    return [int((item_of(own, keyword) or shared).ReferencedSegmentNumber) for own in groups]
 
 
 def _check(frames: Sequence[Frame], segments: Collection[int], where: str) -> None:
@@ -211,9 +209,8 @@ def _spacing(
 
 def _stated(dataset: Dataset) -> list[float]:
     """SpacingBetweenSlices, where the file gives it."""
-    shared: Any = (dataset.get("SharedFunctionalGroupsSequence", None) or [{}])[0]
-    measures = shared.get("PixelMeasuresSequence", None)
-    value = number(measures[0], "SpacingBetweenSlices") if measures else None
+    measures = item_of(item_of(dataset, "SharedFunctionalGroupsSequence"), "PixelMeasuresSequence")
+    value = number(measures, "SpacingBetweenSlices")
     return [abs(value)] if value else []
 
 
@@ -282,8 +279,7 @@ def _images(dataset: Dataset, count: int) -> Iterator[NDArray[Any]]:
 
 
 def _is_background(item: Dataset) -> bool:
-    kind = item.get("SegmentedPropertyTypeCodeSequence", None)
-    return bool(kind) and text(kind[0], "CodeValue") == _BACKGROUND
+    return text(item_of(item, "SegmentedPropertyTypeCodeSequence"), "CodeValue") == _BACKGROUND
 
 
 def _name(value: int, item: Dataset) -> str:
@@ -291,14 +287,10 @@ def _name(value: int, item: Dataset) -> str:
 
 
 def _coding(item: Dataset) -> Coding | None:
-    kinds = item.get("SegmentedPropertyTypeCodeSequence", None)
-    if not kinds:
+    kind = item_of(item, "SegmentedPropertyTypeCodeSequence")
+    if not kind:
         return None
-    kind = kinds[0]
-    modifiers = kind.get("SegmentedPropertyTypeModifierCodeSequence", None) or ()
-    sides = [text(code, "CodeMeaning").lower() for code in modifiers]
-    side = next((name for name in ("left", "right") if name in sides), "")
-    category = item.get("SegmentedPropertyCategoryCodeSequence", None)
-    lesion = bool(category) and text(category[0], "CodeValue") == _ABNORMAL
+    side = text(item_of(kind, "SegmentedPropertyTypeModifierCodeSequence"), "CodeMeaning").lower()
+    lesion = text(item_of(item, "SegmentedPropertyCategoryCodeSequence"), "CodeValue") == _ABNORMAL
     code = text(kind, "CodeValue") if text(kind, "CodingSchemeDesignator") == "SCT" else ""
-    return Coding(code, text(kind, "CodeMeaning"), side, lesion)  # type: ignore[arg-type]
+    return Coding(code, text(kind, "CodeMeaning"), side if side in ("left", "right") else "", lesion)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from medsegagent.errors import ImageError
 from medsegagent.images.dicom_files import Bounded, Files
-from medsegagent.images.dicom_values import modality_of, number, numbers, text
+from medsegagent.images.dicom_values import item_of, modality_of, number, numbers, text
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -194,9 +194,8 @@ def _image_type(dataset: Dataset) -> tuple[str, ...]:
 
 def frames_of(name: str, dataset: Dataset) -> tuple[Frame, ...]:
     """Where each image of one object lies."""
-    if "PerFrameFunctionalGroupsSequence" in dataset:
-        shared = (dataset.get("SharedFunctionalGroupsSequence", None) or [{}])[0]
-        groups = dataset.PerFrameFunctionalGroupsSequence
+    if groups := _groups(dataset):
+        shared = item_of(dataset, "SharedFunctionalGroupsSequence")
         return tuple(_grouped_frame(name, index, dataset, own, shared) for index, own in enumerate(groups))
     traits = {trait: text(dataset, trait) for trait in _SPLITTERS}
     for trait in _TYPED:
@@ -207,10 +206,16 @@ def frames_of(name: str, dataset: Dataset) -> tuple[Frame, ...]:
     return (_frame(name, 0, dataset, {}, {}, {}, traits),)
 
 
+def _groups(dataset: Dataset) -> Any:
+    from pydicom.sequence import Sequence
+
+    groups = dataset.get("PerFrameFunctionalGroupsSequence", None)
+    return groups if isinstance(groups, Sequence) else ()
+
+
 def _grouped_frame(name: str, index: int, dataset: Dataset, own: Any, shared: Any) -> Frame:
     def group(keyword: str) -> Any:
-        sequence = own.get(keyword, None) or shared.get(keyword, None)
-        return sequence[0] if sequence else {}
+        return item_of(own, keyword) or item_of(shared, keyword)
 
     traits = {trait: text(group(sequence), keyword) for trait, (sequence, keyword) in _GROUPED.items()}
     position, orientation = group("PlanePositionSequence"), group("PlaneOrientationSequence")

@@ -17,7 +17,7 @@ from medsegagent.errors import ImageError
 from medsegagent.images.dicom_files import Files
 from medsegagent.images.dicom_frames import Frame, quiet
 from medsegagent.images.dicom_geometry import Layout
-from medsegagent.images.dicom_values import make_decodable, modality_of, number, with_points
+from medsegagent.images.dicom_values import item_of, make_decodable, modality_of, number, with_points
 from medsegagent.images.files import check_room
 
 if TYPE_CHECKING:
@@ -168,12 +168,10 @@ def _outside(padding: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _rescale(dataset: Dataset, index: int) -> tuple[float, float]:
     """Slope and intercept of a frame of an enhanced multi-frame object; 1 and 0 if it has none."""
-    shared: Any = (dataset.get("SharedFunctionalGroupsSequence", None) or [{}])[0]
-    own: Any = dataset.PerFrameFunctionalGroupsSequence[index]
-    sequence = own.get("PixelValueTransformationSequence", None) or shared.get("PixelValueTransformationSequence", None)
-    if not sequence:
-        return 1.0, 0.0
-    slope, intercept = number(sequence[0], "RescaleSlope"), number(sequence[0], "RescaleIntercept")
+    keyword = "PixelValueTransformationSequence"
+    own = dataset.PerFrameFunctionalGroupsSequence[index]
+    values = item_of(own, keyword) or item_of(item_of(dataset, "SharedFunctionalGroupsSequence"), keyword)
+    slope, intercept = number(values, "RescaleSlope"), number(values, "RescaleIntercept")
     return 1.0 if slope is None else slope, intercept or 0.0
 
 

@@ -59,6 +59,17 @@ def number(source: Any, keyword: str) -> float | None:
     return found[0] if found and len(found) == 1 else None
 
 
+def item_of(source: Any, keyword: str) -> Any:
+    """A sequence's first item; an empty mapping if there is none, or the element is no sequence."""
+    from pydicom.sequence import Sequence
+
+    try:
+        found = source.get(keyword, None)
+    except Exception:  # as above
+        return {}
+    return found[0] if isinstance(found, Sequence) and len(found) else {}
+
+
 def modality_of(dataset: Dataset) -> str:
     """DICOM's Modality; where it was emptied, what the kind of object says; else ""."""
     return text(dataset, "Modality") or _MODALITIES.get(text(dataset, "SOPClassUID"), "")

@@ -19,18 +19,21 @@ def open_regular(path: Path) -> BinaryIO:
     """
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0) | getattr(os, "O_CLOEXEC", 0)
     try:
-        number = os.open(path, flags)  # without O_NONBLOCK, opening a pipe waits for its writer
+        # Looked at before it is opened, for opening a device may move it; without O_NONBLOCK, a pipe waits.
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+        number = os.open(path, flags) if regular else -1
     except (OSError, ValueError) as error:  # a ValueError for a name with a null byte
         reason = error.strerror if isinstance(error, OSError) else "no file name"
         what = f"the file cannot be opened ({reason})"
         raise ImageError(what, "Check the path, and that you may read it.", str(path)) from error
     try:
-        if not stat.S_ISREG(os.fstat(number).st_mode):
+        if not regular or not stat.S_ISREG(os.fstat(number).st_mode):
             what = "it is no regular file (but a pipe, a device or a socket)"
             raise ImageError(what, "Copy the image into a file and give that.", str(path))
         return os.fdopen(number, "rb")
     except BaseException:
-        os.close(number)
+        if regular:
+            os.close(number)
         raise
 
 
