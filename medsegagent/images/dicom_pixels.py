@@ -73,6 +73,9 @@ def read_stack(files: Files, layout: Layout) -> Stack:
         headers.append(header)
         for frame, (image, changed) in zip(group, images, strict=True):
             padded |= changed
+            if image.shape != shape[1:]:
+                what = "the object's images are not of the size, or not as grey, as its header says"
+                raise ImageError(what, "Export the series again.", name)
             key = frame.file, frame.index
             if key in slot_of:
                 stack[slot_of[key]] = image
