@@ -75,7 +75,9 @@ def _nothing(path: Path, found: Scan, warnings: tuple[str, ...]) -> ImageError:
     what = "there is no DICOM image in it" if found.headers or found.left_out else "there is no DICOM file in it"
     volumes = [name for name in found.others if name.lower().endswith(_VOLUMES)]
     remedy = "Give the folder that holds the images."
-    if len(volumes) == 1:
+    if volumes and path.is_file():
+        remedy = f"Unpack it, and give a file in it, such as {volumes[0]}."
+    elif len(volumes) == 1:
         remedy = f"Give the file itself: {path / volumes[0]}."
     elif volumes:
         remedy = f"Give one file itself, such as {path / volumes[0]}, or the folder as --cases."

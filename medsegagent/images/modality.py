@@ -82,12 +82,13 @@ def about_guess(evidence: ModalityEvidence, array: NDArray[np.float32], family: 
         return not_hounsfield(array) if family == "CT" else ()
     if evidence.family is None:
         return ("the file does not say its modality, and its intensities do not either; say CT, MR or PET",)
-    sure = f"{evidence.reason}; {evidence.confidence:.0%} sure"
     found = (
-        f"the file does not say its modality: taken for {evidence.family} by its intensities ({sure}); "
-        "if it is another, say CT, MR or PET in the instruction",
+        f"the file does not say its modality: taken for {evidence.family} by its intensities ({evidence.reason}; "
+        f"{evidence.confidence:.0%} sure); if it is another, say CT, MR or PET in the instruction"
     )
-    return found if evidence.family != "CT" else (*found, *not_hounsfield(array))
+    if evidence.family == "CT":
+        return found, *not_hounsfield(array)
+    return (f"{found}; if it is a CT, its values are not in Hounsfield units, and models will fail on them",)
 
 
 def not_hounsfield(array: NDArray[np.float32]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from medsegagent.images import metaimage, nifti, nrrd
 from medsegagent.images.channels import on_one_grid
 from medsegagent.images.dicom import is_dicom, read_dicom
 from medsegagent.images.files import open_regular
+from medsegagent.images.geometry import not_finite
 from medsegagent.images.modality import about_guess, estimate_modality, looks_like_labels
 from medsegagent.images.stored import Stored, check_shape, one_value, read_exact, read_intensities
 from medsegagent.images.volume import Grid, Volume
@@ -59,7 +60,7 @@ def read_volume(path: Path, channel: str = "", *, series: str = "", family: str 
     """
     where = str(path)
     _check_exists(path)
-    if extension(path) not in READERS and is_dicom(path):
+    if _is_dicom(path):
         volume = read_dicom(path, channel, series=series, family=family)
         check_shape(volume.grid.size, where)
         _check_voxels(volume.array, where)
@@ -109,7 +110,7 @@ def digest(path: Path, *, series: str = "", family: str | None = None) -> str:
         ImageError: If there is no such file, or the file is unknown here.
     """
     _check_exists(path)
-    if extension(path) not in READERS and is_dicom(path):
+    if _is_dicom(path):
         return read_dicom(path, series=series, family=family).sha256
     return _sha256(open_image(path).files)
 
@@ -177,6 +178,10 @@ READERS: dict[str, Callable[[Path], Opened]] = {
 }
 
 
+def _is_dicom(path: Path) -> bool:
+    return path.is_dir() or (extension(path) not in READERS and is_dicom(path))
+
+
 def _check_exists(path: Path) -> None:
     try:
         path.stat()
@@ -188,7 +193,9 @@ def _check_exists(path: Path) -> None:
 
 
 def _check_voxels(array: NDArray[np.float32], where: str) -> None:
-    low, high = float(array.min()), float(array.max())
+    low, high = float(array.min()), float(array.max())  # NaN and infinities show up in these two
+    if not math.isfinite(low) or not math.isfinite(high):
+        raise not_finite(int(array.size - np.count_nonzero(np.isfinite(array))), array.size, where)
     if low == high:
         raise ImageError(
             f"the volume is empty: every voxel is {low:g}", "Check that this is the image and not a mask.", where

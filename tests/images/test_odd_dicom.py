@@ -149,7 +149,7 @@ class TestIncompleteFiles:
         assert np.array_equal(read_dicom(tmp_path).array, ball())
 
     def test_decimal_commas(self, tmp_path: Path) -> None:
-        for file in save(slices(ball(), RescaleSlope="1.5"), tmp_path / "odd").iterdir():
+        for file in save(slices(ball()), tmp_path / "odd").iterdir():
             dataset = dcmread(file)
             data = file.read_bytes()
             for keyword in ("PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "SliceThickness"):
@@ -157,7 +157,7 @@ class TestIncompleteFiles:
                 data = data.replace(raw, raw.replace(b".", b","))
             file.write_bytes(data)
             assert dataset.PixelSpacing == [0.8, 0.7]
-        plain = read_dicom(save(slices(ball(), RescaleSlope="1.5"), tmp_path / "plain"))
+        plain = read_dicom(save(slices(ball()), tmp_path / "plain"))
         volume = read_dicom(tmp_path / "odd")
         assert volume.grid == plain.grid
         assert np.array_equal(volume.array, plain.array)
@@ -217,6 +217,13 @@ class TestFolders:
         (tmp_path / "case" / "notes.txt").write_text("x")
         with pytest.raises(ImageError, match=r"1 with \.gz, 1 with \.txt.*Give the file itself: .*ct\.nii\.gz"):
             read_volume(tmp_path / "case")
+
+    def test_a_zip_of_a_volume_says_to_unpack_it(self, tmp_path: Path) -> None:
+        with pytest.raises(ImageError, match=r"Unpack it, and give a file in it, such as ct\.nii\.gz"):
+            read_volume(bomb(tmp_path / "a.zip", ("ct.nii.gz", b"x")))
+
+    def test_a_folder_that_is_named_like_a_volume(self, tmp_path: Path) -> None:
+        assert np.array_equal(read_volume(save(slices(ball()), tmp_path / "ct.nii.gz")).array, ball())
 
     def test_an_error_says_how_many_files_were_left_out_and_why(self, tmp_path: Path) -> None:
         folder = save(slices(ball()), tmp_path)
@@ -349,6 +356,15 @@ class TestHostileZips:
         (tmp_path / "a.dcm").write_bytes(data[:start] + many)
         with pytest.raises(ImageError, match="more than 1 GiB"):
             read_dicom(tmp_path)
+
+
+@pytest.mark.parametrize("slope", ["1e39", "-1e39"])
+def test_intensities_beyond_all_numbers_are_refused(tmp_path: Path, slope: str) -> None:
+    case = slices(ball())
+    for dataset in case:
+        dataset.RescaleSlope = slope
+    with pytest.raises(ImageError, match="not finite"):
+        read_volume(save(case, tmp_path))
 
 
 def test_a_series_larger_than_memory_is_a_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
