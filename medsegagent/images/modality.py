@@ -41,7 +41,6 @@ def estimate_modality(array: NDArray[np.floating] | NDArray[np.integer]) -> Moda
         The family and a confidence that is never 1: only a tag is sure.
     """
     values = _sample(array)
-    values = values[np.isfinite(values)]
     if values.size == 0 or values.min() == values.max():
         return ModalityEvidence(None, 0.0, "every voxel has the same value")
     whole = bool(np.all(values == np.rint(values)))
@@ -94,6 +93,8 @@ def about_guess(evidence: ModalityEvidence, array: NDArray[np.float32], family: 
 def not_hounsfield(array: NDArray[np.float32]) -> tuple[str, ...]:
     """Warn of a CT whose values cannot be Hounsfield units, and say what to add; nothing where they can be."""
     values = _sample(array)
+    if not values.size:
+        return ()
     values = values[values > _PADDING] if (values > _PADDING).any() else values
     low, high = float(values.min()), float(values.max())
     dark = float(np.percentile(values, 1)) < _LUNG
@@ -133,5 +134,8 @@ def looks_like_labels(array: NDArray[np.float32]) -> tuple[str, ...]:
 
 
 def _sample(array: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float64]:
+    """About half a million finite values, evenly strided."""
     flat = array.reshape(-1)
-    return flat[:: max(1, flat.size // _SAMPLES)].astype(np.float64)
+    values = flat[:: max(1, flat.size // _SAMPLES)].astype(np.float64)
+    found: NDArray[np.float64] = values[np.isfinite(values)]
+    return found
