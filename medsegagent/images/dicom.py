@@ -73,6 +73,8 @@ def _nothing(path: Path, found: Scan, warnings: tuple[str, ...]) -> ImageError:
         listed = ", ".join(f"{count} with {kind}" for kind, count in kinds.most_common(4))
         why = "; ".join([*warnings, f"{len(found.others)} files that are no DICOM image ({listed})"])
     what = "there is no DICOM image in it" if found.headers or found.left_out else "there is no DICOM file in it"
+    if path.is_file() and not zipfile.is_zipfile(path):
+        what, why = "it is no DICOM image, or a damaged one", "; ".join(warnings)
     volumes = [name for name in found.others if name.lower().endswith(_VOLUMES)]
     remedy = "Give the folder that holds the images."
     if volumes and path.is_file():
