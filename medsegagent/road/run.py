@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from medsegagent.language import parse
 from medsegagent.reporting.record import RECORD
-from medsegagent.reporting.run_folder import RunFolder
 from medsegagent.road.events import Listener, Progress, Said, Warning, tell
 from medsegagent.road.messages import Content, Selected, Warned
 from medsegagent.road.options import Options
@@ -27,6 +26,7 @@ if TYPE_CHECKING:  # who only chooses cards pays for none of these
     from medsegagent.matching.selection import Dropped, Selection
     from medsegagent.planning.plan import Plan, Skipped
     from medsegagent.reporting.record import RunRecord, StructureResult
+    from medsegagent.reporting.run_folder import RunFolder
     from medsegagent.reporting.statistics import StructureStatistics
     from medsegagent.road.case import Case
     from medsegagent.road.resources import Resources
@@ -135,6 +135,8 @@ class Run:
             OutputError: If it may not or cannot be written.
         """
         if self.out is not None and self.folder is None:
+            from medsegagent.reporting.run_folder import RunFolder
+
             folder = RunFolder(self.out, self.overwrite, self.inputs)
             self.staging = folder.__enter__()
             self.folder = folder
