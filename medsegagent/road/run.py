@@ -10,9 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from medsegagent.language import parse
-from medsegagent.reporting.record import RECORD
+from medsegagent.reporting.staging import RECORD
 from medsegagent.road.events import Listener, Progress, Said, Warning, tell
-from medsegagent.road.messages import Content, Selected, Warned
 from medsegagent.road.options import Options
 
 if TYPE_CHECKING:  # who only chooses cards pays for none of these
@@ -29,6 +28,7 @@ if TYPE_CHECKING:  # who only chooses cards pays for none of these
     from medsegagent.reporting.run_folder import RunFolder
     from medsegagent.reporting.statistics import StructureStatistics
     from medsegagent.road.case import Case
+    from medsegagent.road.messages import Content, Selected
     from medsegagent.road.resources import Resources
 
 NO_USAGE: Mapping[str, object] = {
@@ -167,6 +167,8 @@ class Run:
 
     def say(self, agent: str, content: Content) -> None:
         """Put it into the transcript and tell the listener."""
+        from medsegagent.road.messages import Warned
+
         self.said.append((agent, content))
         tell(self.listener, Said(agent, content))
         if isinstance(content, Warned):
@@ -207,4 +209,6 @@ class Run:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was said as a warning so far."""
+        from medsegagent.road.messages import Warned
+
         return tuple(content.text for _, content in self.said if isinstance(content, Warned))
