@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -17,9 +16,11 @@ from medsegagent.cards.binding import Binding, bind
 from medsegagent.cards.card import DatasetCard, card_fields
 from medsegagent.cards.channels import Accepted, card_accepts
 from medsegagent.errors import CardError
+from medsegagent.untrusted import read_json_object
 from medsegagent.vocabulary import Sided, load
 
 _CARD_SIZE_LIMIT = 4 * 2**20
+_MOST_COMPLAINTS = 10
 _WORTH_COMPILING = 50
 """Files; fewer are read as fast as their compiled form."""
 
@@ -198,17 +199,14 @@ def load_card(file: Path) -> DatasetCard:
         CardError: Naming file, field, value and what was expected.
     """
     try:
-        if file.stat().st_size > _CARD_SIZE_LIMIT:
-            raise CardError(f"larger than {_CARD_SIZE_LIMIT >> 20} MiB", "A card is a small JSON file.", str(file))
-        raw: Any = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CardError(f"not a readable JSON file ({error})", "Fix the file or remove it.", str(file)) from error
-    if not isinstance(raw, dict):
-        raise CardError(f"holds a JSON {type(raw).__name__}, not an object", "See docs/add_a_card.md.", str(file))
+        raw = read_json_object(file, _CARD_SIZE_LIMIT)
+    except (OSError, ValueError) as error:
+        what = f"not a readable JSON file ({error})"
+        raise CardError(what, "Fix the file or remove it; docs/add_a_card.md shows a valid card.", str(file)) from error
     try:
         return DatasetCard.model_validate(card_fields(raw, file.stem))
     except ValidationError as error:
-        wrong = "; ".join(_complaint(item) for item in error.errors())
+        wrong = "; ".join(_complaint(item) for item in error.errors()[:_MOST_COMPLAINTS])
         raise CardError(wrong, "Fix these fields; docs/add_a_card.md shows a valid card.", str(file)) from error
 
 

@@ -179,6 +179,8 @@ class _Plans(_Checked):
     def _is_a_permutation(self) -> Self:
         if sorted(self.transpose_forward) != [0, 1, 2]:
             raise ValueError("transpose_forward is not a permutation of 0, 1, 2")
+        if sorted(self.transpose_backward) != [0, 1, 2]:
+            raise ValueError("transpose_backward is not a permutation of 0, 1, 2")
         if [self.transpose_forward[axis] for axis in self.transpose_backward] != [0, 1, 2]:
             raise ValueError("transpose_backward does not undo transpose_forward")
         return self
