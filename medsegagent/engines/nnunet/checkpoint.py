@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medsegagent.errors import ModelError
 from medsegagent.engines.nnunet.tensor_file import ForbiddenNameError, StoredTensor, TensorFile
+from medsegagent.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
