@@ -73,11 +73,15 @@ def read_design(folder: Path) -> Design:
 
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "old nnU-Net plans format": nnU-Net converts them itself
-        plans = PlansManager(checked.plans)
-        configuration = plans.get_configuration(checked.configuration)
-    return Design(plans, configuration, plans.get_label_manager(checked.dataset), checked.dataset)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "old nnU-Net plans format": nnU-Net converts them itself
+            plans = PlansManager(checked.plans)
+            configuration = plans.get_configuration(checked.configuration)
+        return Design(plans, configuration, plans.get_label_manager(checked.dataset), checked.dataset)
+    except Exception as error:  # each part of it is allowed, but they do not fit; nnU-Net raises what it likes
+        what = f"nnU-Net can make nothing of plans.json and dataset.json ({type(error).__name__}: {str(error)[:200]})"
+        raise ModelError(what, "Install the model again.", str(folder)) from error
 
 
 def load_network(part: InstalledPart) -> TrainedNetwork:
