@@ -20,10 +20,11 @@ from autogen_core.tools import ParametersSchema, ToolSchema
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from pydantic import BaseModel
 
+from medsegagent.agents.llm.bounded import ASK_PLAIN, bound
 from medsegagent.agents.llm.cache import ReplyCache
 from medsegagent.agents.llm.client import MODEL_INFO, AgentClient, Form, Reply, length, plain
 from medsegagent.agents.llm.config import Endpoint
-from medsegagent.agents.llm.extract import find_answer
+from medsegagent.agents.llm.extract import LONGEST, find_answer
 from medsegagent.agents.llm.usage import Ledger
 from medsegagent.errors import ConfigError, EndpointError, MedSegAgentError
 
@@ -72,7 +73,13 @@ class Gateway:
             model_info=MODEL_INFO,
             include_name_in_message=False,
             # No redirect and, for a local address, no proxy: consent was given for this host only.
-            http_client=httpx.AsyncClient(timeout=endpoint.timeout, follow_redirects=False, trust_env=not local),  # type: ignore[call-arg]
+            http_client=httpx.AsyncClient(  # type: ignore[call-arg]
+                timeout=endpoint.timeout,
+                follow_redirects=False,
+                trust_env=not local,
+                headers=ASK_PLAIN,
+                event_hooks={"response": [bound]},
+            ),
         )
         self._abilities = self._remembered()
 
@@ -182,7 +189,7 @@ class Gateway:
                 await asyncio.sleep(pause)
                 continue
             seconds = time.perf_counter() - started
-            text = self._scrubbed(_text(result))
+            text = self._scrubbed(_text(result))[:LONGEST]
             prompt = result.usage.prompt_tokens or length(messages) // 4
             completion = result.usage.completion_tokens or len(text) // 4
             self.ledger.book(agent, prompt, completion, seconds)
@@ -229,8 +236,8 @@ class Gateway:
 
     def _explained(self, error: Exception) -> MedSegAgentError:
         where = self.endpoint.where
-        if isinstance(error, MedSegAgentError):
-            return error
+        if (ours := _ours(error)) is not None:
+            return ours
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             remedy = "Check api_key in the configuration; `medsegagent doctor` says whether one was found."
             return ConfigError(f"the endpoint refuses the key ({error.status_code})", remedy, where)
@@ -274,8 +281,17 @@ def _text(result: CreateResult) -> str:
     return calls[0].arguments if calls else ""
 
 
+def _ours(error: BaseException | None) -> MedSegAgentError | None:
+    """An error of ours that openai's client took for one of the connection."""
+    while error is not None and not isinstance(error, MedSegAgentError):
+        error = error.__cause__
+    return error
+
+
 def _pause(error: Exception, tries: int) -> float | None:
     """Seconds to wait before another try; None: another try would not help."""
+    if _ours(error) is not None:
+        return None
     busy = isinstance(error, openai.RateLimitError | openai.InternalServerError)
     # A refused connection is a server that is not there; a broken one is worth another try.
     cut = isinstance(error, openai.APIConnectionError) and not isinstance(error.__cause__, httpx.ConnectError)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 import sys
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,9 +22,11 @@ from autogen_core.models import SystemMessage, UserMessage
 from loopback import KEY, Fails, Hangs, Loopback, Raw, Says, always, in_turn
 from pydantic import BaseModel, ConfigDict
 
+from medsegagent.agents.llm.bounded import ANSWER_LIMIT
 from medsegagent.agents.llm.cache import ReplyCache
 from medsegagent.agents.llm.client import Reply
 from medsegagent.agents.llm.config import Endpoint
+from medsegagent.agents.llm.extract import LONGEST
 from medsegagent.agents.llm.gateway import Gateway
 from medsegagent.agents.llm.usage import Ledger
 from medsegagent.errors import ConfigError, EndpointError
@@ -33,6 +38,13 @@ class Cards(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     cards: list[str]
+
+
+def completion(text: str) -> dict[str, Any]:
+    """As a whole, or as one event of a stream."""
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "delta": message, "finish_reason": "stop"}
+    return {"id": "1", "object": "chat.completion", "created": 0, "model": "scripted", "choices": [choice]}
 
 
 GOOD = '{"cards":["LiTS"]}'
@@ -186,6 +198,45 @@ class TestTrouble:
         server = serve(lambda asked: Raw(body))
         with pytest.raises(EndpointError, match="no chat completion"):
             ask(server.entry())
+
+    def test_a_compressed_answer_is_read_though_a_plain_one_is_asked_for(self, serve: Serve) -> None:
+        plain = json.dumps(completion(GOOD)).encode()
+        for encoding, body in (("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain))):
+            server = serve(lambda asked, body=body, named=encoding: Raw(body, {"Content-Encoding": named}))
+            assert ask(server.entry())[0].text == GOOD
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    @pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate"])
+    def test_an_answer_without_end_is_cut_off_before_it_is_held(
+        self, serve: Serve, encoding: str, streaming: bool
+    ) -> None:
+        endless = json.dumps(completion("a" * 64 * 2**20)).encode()
+        pack = {"identity": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[encoding]
+        body = pack(b"data: " + endless if streaming else endless)
+        server = serve(lambda asked: Raw(body, {"Content-Encoding": encoding}))
+        tracemalloc.start()
+        try:
+            with pytest.raises(EndpointError, match="more than 16 MiB"):
+                ask(server.entry(streaming=streaming))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 3 * ANSWER_LIMIT
+        assert len(server.asked) == 1, "it is not asked for again"
+
+    @pytest.mark.parametrize(
+        ("encoding", "said"), [("br", "nobody asked"), ("gzip, gzip", "nobody asked"), ("gzip", "not compressed")]
+    )
+    def test_what_is_compressed_otherwise_than_it_says_is_an_error(
+        self, serve: Serve, encoding: str, said: str
+    ) -> None:
+        server = serve(lambda asked: Raw(b"{}", {"Content-Encoding": encoding}))
+        with pytest.raises(EndpointError, match=said):
+            ask(server.entry())
+
+    def test_a_long_text_is_cut(self, serve: Serve) -> None:
+        (reply,) = ask(serve(always("a" * 10**6)).entry())
+        assert len(reply.text) == LONGEST
 
     def test_a_redirect_is_not_followed(self, serve: Serve) -> None:
         elsewhere = serve(always(GOOD))
