@@ -15,7 +15,7 @@ from medsegagent.errors import AnswerNeededError, ModelError, NoModelError
 from medsegagent.models.compare import differences
 from medsegagent.models.download import Patience, Progress, download
 from medsegagent.models.folder import read_trained_folder
-from medsegagent.models.hashes import check_archive, sha256_of, write_object
+from medsegagent.models.hashes import check_archive, pin, sha256_of, write_object
 from medsegagent.models.own_store import ModelHome, folder_name
 from medsegagent.models.unpack import Unpacked, holds, open_source, take_model
 
@@ -165,6 +165,8 @@ def _install_part(
     write_object(staged / RECORD, record)
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(staged, target)
+    if part.source and not how.archive:
+        pin(how.home, part.source.url, digest)
     return InstalledFolder(target, new=True, differences=found)
 
 
