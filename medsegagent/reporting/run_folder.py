@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
-import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,10 +19,19 @@ from medsegagent.fusion.overlap import label_map, overlapping
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.images.write import Label, write_label_map, write_mask
 from medsegagent.reporting.colours import colours_of
+from medsegagent.reporting.staging import PREFIX, Staging, clear_stale, files_below, is_safe, locked
+from medsegagent.reporting.staging import RECORD as RECORD
+from medsegagent.untrusted import read_json_object, read_regular
 
-_STAGING = ".medsegagent-partial-"
-RECORD = "run.json"
-"""Written last; a folder without it holds no finished run."""
+_WRITTEN = (
+    *(RECORD, "transcript.jsonl", "report.html", "preview.png", "statistics.json", "statistics.csv"),
+    *("segmentation.nii.gz", "segmentation.json", "segmentation_itksnap.txt", "segmentation.seg.nrrd"),
+    *("segmentation_seg.dcm", "segmentation_rtstruct.dcm", "meshes/*.stl", "meshes/*.obj"),
+    *("targets/*.nii.gz", "agreement/*.nii.gz", "predictions/*/*.nii.gz"),
+)
+"""What a run has always written: the files of one whose record has no list of them."""
+
+_RECORD_LIMIT = 64 * 2**20
 
 
 @contextmanager
@@ -38,7 +45,8 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         what = f"the results cannot be written ({error.strerror or error})"
-        raise OutputError(what, "Free some space, or choose another place with -o.", str(folder.parent)) from error
+        where = next((part for part in (folder, *folder.parents) if part.name.startswith(PREFIX)), folder).parent
+        raise OutputError(what, "Free some space, or choose another place with -o.", str(where)) from error
 
 
 class RunFolder:
@@ -48,48 +56,76 @@ class RunFolder:
     `path`; on any exception, KeyboardInterrupt included, it is removed and `path` is as it was. A new `path` appears
     by one rename. Into an existing folder (empty, or an earlier run with `overwrite`) the files move one by one,
     `run.json` last, because a folder in use, such as a container's mount, cannot be renamed over.
+
+    Of an earlier run, only the files go that its `run.json` lists; what else lies in the folder stays. If at the end
+    something is in the way that was not there at the beginning, the results are put beside it, and `notes` says so.
+
+    Attributes:
+        place: Where the results are in the end.
+        notes: What the user should know about that.
     """
 
-    def __init__(self, path: Path, overwrite: bool = False) -> None:
-        self._path = path.absolute()
+    def __init__(self, path: Path, overwrite: bool = False, inputs: Sequence[Path] = ()) -> None:
+        """Touch nothing yet.
+
+        Args:
+            path: The run folder.
+            overwrite: Replace an earlier run.
+            inputs: Files and folders that the run reads; where one of them would go, the run is refused.
+        """
+        self.place = path.absolute()
+        self.notes: tuple[str, ...] = ()
+        self._path = self.place
         self._overwrite = overwrite
+        self._inputs = tuple(inputs)
         self._made: list[Path] = []
-        self._staging = Path()
+        self._staging: Staging | None = None
+        self._earlier: bytes | None = None
 
     def __enter__(self) -> Path:
         """Check that the folder may be written, before any work is done.
 
         Raises:
-            OutputError: If `path` is a file, holds anything (unless it is an earlier run and `overwrite` is set), or
-                cannot be written.
+            OutputError: If `path` is a file, holds anything (unless it is an earlier run and `overwrite` is set), is
+                an earlier run of which a file is an input, or cannot be written.
         """
         try:
-            self._check()
-            parent = self._path if self._path.is_dir() else self._path.parent
-            self._make_parents(parent)
-            self._staging = parent / f"{_STAGING}{secrets.token_hex(4)}"
-            self._staging.mkdir()
-        except OSError as error:
+            self._make_parents(self._path.parent)
+            with locked(self._path.parent):
+                for folder in (self._path.parent, self._path):
+                    clear_stale(folder)
+                self._check()
+                self._staging = Staging(self._path if self._path.is_dir() else self._path.parent)
+        except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
             self._remove_parents()
-            raise self._refusal(
-                f"the folder cannot be written ({error.strerror})", "Choose another with -o."
-            ) from error
-        return self._staging
+            reason = (error.strerror if isinstance(error, OSError) else "") or error
+            raise self._refusal(f"the folder cannot be written ({reason})", "Choose another with -o.") from error
+        except BaseException:
+            self._remove_parents()
+            raise
+        return self._staging.new
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Publish, or clean up."""
+        assert self._staging is not None  # it was entered
         try:
             if kind is None:
-                self._publish()
+                _list_files(self._staging.new)
+                with locked(self._path.parent):
+                    self._publish(self._staging)
         except OSError as error:
             raise self._refusal(f"the results cannot be moved into place ({error.strerror})", "Try again.") from error
         finally:
-            shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging.remove()
             self._remove_parents()
 
     def _check(self) -> None:
+        with suppress(FileNotFoundError):
+            os.lstat(self._path)  # a name that no folder can have is an error here, and not after the work
+        if self._path.is_symlink() and not self._path.exists():
+            raise self._refusal("this is a link to nowhere", "Choose another with -o.")
         if not self._path.exists():
             return
         if not self._path.is_dir():
@@ -100,45 +136,128 @@ class RunFolder:
             raise self._refusal("the folder holds other files, and no earlier run", "Choose another with -o.")
         if not self._overwrite:
             raise self._refusal("the folder holds an earlier run", "Choose another with -o, or give --overwrite.")
+        self._earlier = _record(self._path)
+        for name in files_of_run(self._path):
+            if any(_is_or_holds(given, self._path, self._path / name) for given in self._inputs):
+                what = f"the earlier run's {name} is an input of this one, and would be replaced"
+                raise self._refusal(what, "Choose another with -o, or move the input elsewhere.")
 
     def _entries(self) -> list[str]:
-        return [entry.name for entry in self._path.iterdir() if not entry.name.startswith(_STAGING)]
+        return [entry.name for entry in self._path.iterdir() if not entry.name.startswith(PREFIX)]
 
     def _make_parents(self, parent: Path) -> None:
         missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
         for folder in reversed(missing):
-            folder.mkdir()
+            folder.mkdir(exist_ok=True)
             self._made.append(folder)
 
     def _remove_parents(self) -> None:
         """Remove the folders made for nothing."""
         for folder in reversed(self._made):
-            if any(folder.iterdir()):
-                return
-            folder.rmdir()
+            with suppress(OSError):  # something is in it
+                folder.rmdir()
 
-    def _publish(self) -> None:
-        if not self._path.exists():
-            os.rename(self._staging, self._path)
-            return
-        old = self._staging / "old"
-        new = sorted(self._staging.iterdir(), key=lambda entry: entry.name == RECORD)
-        old.mkdir()
-        for name in sorted(self._entries(), key=lambda name: name != RECORD):
-            os.rename(self._path / name, old / name)
+    def _publish(self, staging: Staging) -> None:
+        if not os.path.lexists(self._path):
+            os.rename(staging.new, self._path)
+        elif (leaving := self._leaving(staging)) is None:
+            self._publish_beside(staging)
+        elif staging.folder.parent == self._path:
+            staging.move_into(self._path, leaving)
+        else:  # an empty folder that was made meanwhile
+            os.rename(staging.new, self._path)
+
+    def _leaving(self, staging: Staging) -> list[str] | None:
+        """The files to replace; None if something is in the way."""
+        if not self._path.is_dir() or (self._path.is_symlink() and staging.folder.parent != self._path):
+            return None
+        held = self._entries()
+        if self._earlier is None:
+            return None if held else []
+        if RECORD not in held or _record(self._path) != self._earlier:
+            return None
+        leaving = files_of_run(self._path)
+        stays = set(files_below(self._path)) - set(leaving)
+        for name in files_below(staging.new):
+            way = [*(parent.as_posix() for parent in Path(name).parents), name]
+            if stays & set(way) or (self._path / name).is_dir() or not is_safe(self._path, name):
+                return None
+        return leaving
+
+    def _publish_beside(self, staging: Staging) -> None:
+        for number in range(2, 1000):
+            self.place = self._path.with_name(f"{self._path.name}-{number}")
+            if not os.path.lexists(self.place):
+                break
         try:
-            for entry in new:
-                os.rename(entry, self._path / entry.name)
-        except BaseException:
-            for entry in new:  # back to the earlier run
-                if (self._path / entry.name).exists():
-                    os.rename(self._path / entry.name, entry)
-            for kept in old.iterdir():
-                os.rename(kept, self._path / kept.name)
-            raise
+            os.rename(staging.new, self.place)
+        except OSError:  # a container's mount has nothing beside it
+            self.place = self._path / self.place.name
+            os.rename(staging.new, self.place)
+        self.notes = (f"{self._path} was filled by something else meanwhile; the results are in {self.place}.",)
 
     def _refusal(self, what: str, remedy: str) -> OutputError:
         return OutputError(what, remedy, str(self._path))
+
+
+def files_of_run(folder: Path) -> list[str]:
+    """What the run in a folder wrote and is still there, relative: as its record lists, else what runs always wrote."""
+    try:
+        listed = read_json_object(folder / RECORD, _RECORD_LIMIT).get("files")
+    except (OSError, ValueError):
+        listed = None
+    if isinstance(listed, list):
+        names = {name for name in listed if is_safe(folder, name)} | {RECORD}
+    else:
+        found = (path.relative_to(folder).as_posix() for pattern in _WRITTEN for path in folder.glob(pattern))
+        names = {name for name in found if is_safe(folder, name)}
+    return sorted(name for name in names if os.path.lexists(folder / name) and not (folder / name).is_dir())
+
+
+def add_file(folder: Path, name: str, content: bytes) -> bool:
+    """Add a file to a run that is there; False if something else of that name is.
+
+    Raises:
+        OSError: If it cannot be written.
+    """
+    file = folder / name
+    if os.path.lexists(file) and name not in files_of_run(folder):
+        return False
+    new = folder / f".{name}.{os.getpid()}"
+    new.write_bytes(content)
+    new.replace(file)
+    _list_files(folder, [*files_of_run(folder), name])
+    return True
+
+
+def _list_files(folder: Path, names: Sequence[str] | None = None) -> None:
+    """Put the list of a run's files into its record, by default all there are; a folder without one has no list."""
+    record = folder / RECORD
+    try:
+        content = read_json_object(record, _RECORD_LIMIT)
+    except (OSError, ValueError):
+        return
+    new = folder / f".{RECORD}.{os.getpid()}"
+    write_json(new, content | {"files": sorted(set(files_below(folder) if names is None else names))})
+    new.replace(record)
+
+
+def _record(folder: Path) -> bytes:
+    try:
+        return read_regular(folder / RECORD, _RECORD_LIMIT)
+    except ValueError:
+        return b""
+
+
+def _is_or_holds(given: Path, run: Path, file: Path) -> bool:
+    """Whether a file of the run in `run` is an input, or lies in a folder within the run that is one."""
+    try:
+        if given.is_dir():
+            real = given.resolve()
+            return real.is_relative_to(run.resolve()) and file.resolve().is_relative_to(real)
+        return given.exists() and file.exists() and os.path.samefile(given, file)
+    except (OSError, RuntimeError):
+        return False
 
 
 def write_segmentation(segmentation: Segmentation, folder: Path, separate: bool) -> None:
