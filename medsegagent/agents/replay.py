@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from medsegagent.errors import OutputError
 from medsegagent.matching.selection import Selection
 from medsegagent.road.decide import converse
 from medsegagent.road.messages import Selected, Task
+from medsegagent.untrusted import parse_json, read_json_object, read_regular
 
 _SIZE_LIMIT = 64 * 2**20
 
@@ -99,16 +99,14 @@ def replay(run: Path, library: Library | None = None) -> Replayed:
 
 def _read(file: Path) -> list[dict[str, Any]]:
     try:
-        if file.stat().st_size > _SIZE_LIMIT:
-            raise OutputError(f"larger than {_SIZE_LIMIT >> 20} MiB", "Give a transcript of ours.", str(file))
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
+        return [parse_json(line) for line in read_regular(file, _SIZE_LIMIT).splitlines()]
+    except (OSError, ValueError) as error:
         raise OutputError(f"cannot be read as a transcript ({error})", "Give a run's folder.", str(file)) from error
 
 
 def _library_of(folder: Path) -> str:
     try:
-        found = json.loads((folder / "run.json").read_bytes())["library"]
+        found = read_json_object(folder / "run.json", _SIZE_LIMIT)["library"]
     except (OSError, ValueError, KeyError, TypeError):
         return "all"
     return found if isinstance(found, str) else "all"

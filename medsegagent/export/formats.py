@@ -57,29 +57,41 @@ def export(segments: Segments, folder: Path, formats: Sequence[str], source: Sou
     """
     if source is None:
         check_formats(formats, None)
-    empty = [item.name for item in segments.items if not item.mask.any()]
     files: list[Path] = []
     for name in dict.fromkeys(formats):
         files += _WRITERS[name](segments, folder, source)
-    warnings: tuple[str, ...] = ()
-    if empty and set(formats) & _WITHOUT_EMPTY:
-        kinds = ", ".join(name for name in dict.fromkeys(formats) if name in _WITHOUT_EMPTY)
-        warnings = (f"not in {kinds}, being empty: {', '.join(empty)}",)
-    return Exported(tuple(file.relative_to(folder) for file in files), warnings)
+    return Exported(tuple(file.relative_to(folder) for file in files), _left_out(segments, formats))
+
+
+def _left_out(segments: Segments, formats: Sequence[str]) -> tuple[str, ...]:
+    empty = [item.name for item in segments.items if not item.mask.any()]
+    kinds = ", ".join(name for name in dict.fromkeys(formats) if name in _WITHOUT_EMPTY)
+    return (f"not in {kinds}, being empty: {', '.join(empty)}",) if empty and kinds else ()
 
 
 def export_results(segmentation: Segmentation, volume: Volume, folder: Path, formats: Sequence[str]) -> Exported:
-    """Write a run's structures in each format; DICOM ones refer to the series that the volume was read from."""
+    """Write a run's structures in each format; DICOM ones refer to the series that the volume was read from.
+
+    A format that cannot be written is a warning: the run's own files do not hang on it.
+    """
     from medsegagent import vocabulary
     from medsegagent.export.coding import codings_of
     from medsegagent.reporting.colours import colours_of
+    from medsegagent.reporting.run_folder import dispensable
 
     if not formats:
         return Exported((), ())  # and no mask is spread over the whole volume
     colours = colours_of([item.id for item in segmentation.structures])
     segments = segments_of(segmentation, colours, codings_of(segmentation, vocabulary.load()))
-    source = read_source(volume.path, volume.series) if set(formats) & set(DICOM_FORMATS) else None
-    return export(segments, folder, formats, source)
+    files, written, notes = list[Path](), list[str](), list[str]()
+    source = None
+    for name in dict.fromkeys(formats):
+        with dispensable(name, folder, notes):
+            if name in DICOM_FORMATS and source is None:
+                source = read_source(volume.path, volume.series)
+            files += export(segments, folder, [name], source).files
+            written.append(name)
+    return Exported(tuple(files), (*_left_out(segments, written), *notes))
 
 
 def _write_nifti(segments: Segments, folder: Path, _: Source | None) -> list[Path]:

@@ -68,7 +68,7 @@ def write_report(
         tag("style", Raw(style)),
     )
     page = tag("html", tag("head", *head), tag("body", tag("main", *body)), lang="en")
-    path.write_text(f"<!doctype html>\n{page}\n", "utf-8")
+    path.write_text(f"<!doctype html>\n{page}\n", "utf-8", errors="replace")
 
 
 def _marked(request: Mapping[str, Any]) -> Raw:

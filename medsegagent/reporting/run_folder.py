@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -31,6 +32,8 @@ _WRITTEN = (
 )
 """What a run has always written: the files of one whose record has no list of them."""
 
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
+
 _RECORD_LIMIT = 64 * 2**20
 
 
@@ -47,6 +50,25 @@ def writing(folder: Path) -> Iterator[None]:
         what = f"the results cannot be written ({error.strerror or error})"
         where = next((part for part in (folder, *folder.parents) if part.name.startswith(PREFIX)), folder).parent
         raise OutputError(what, "Free some space, or choose another place with -o.", str(where)) from error
+
+
+@contextmanager
+def dispensable(what: str, folder: Path, notes: list[str]) -> Iterator[None]:
+    """A context in which a picture or page is made: if it fails, what was computed is kept, and `notes` says so.
+
+    Raises:
+        OSError: If the disk is full or cannot be written, for then the rest cannot be written either.
+    """
+    before = set(files_below(folder))
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:
+            raise
+        for name in set(files_below(folder)) - before:
+            (folder / name).unlink(missing_ok=True)
+        reason = str(error).strip().partition("\n")[0][:200]
+        notes.append(f"{what} could not be made ({type(error).__name__}: {reason}); the masks are not affected.")
 
 
 class RunFolder:
@@ -282,7 +304,8 @@ def write_segmentation(segmentation: Segmentation, folder: Path, separate: bool)
 
 def write_json(path: Path, record: Any) -> None:
     """Write a record as JSON: keys sorted, indent 2, NaN and infinities as null."""
-    path.write_text(json.dumps(_plain(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n", "utf-8")
+    text = json.dumps(_plain(record), indent=2, sort_keys=True, ensure_ascii=False)
+    path.write_text(f"{text}\n", "utf-8", errors="replace")  # a file's name may be no text
 
 
 def _plain(value: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,13 +11,16 @@ from medsegagent.agents.llm.mind import Mind
 from medsegagent.engines.cache import WarmNetworks
 from medsegagent.errors import ExitCode, MedSegAgentError, OutputError
 from medsegagent.images.read import digest
-from medsegagent.reporting.case_table import CaseOutcome, write_case_table
+from medsegagent.reporting.case_table import CaseOutcome, check_case_table, write_case_table
 from medsegagent.reporting.run_folder import RECORD
 from medsegagent.road.case import find_models
 from medsegagent.road.case_sources import Case
 from medsegagent.road.record import what_was_asked
 from medsegagent.road.run import Options
 from medsegagent.road.segmenter import RunResult, family_of, segment
+from medsegagent.untrusted import read_json_object
+
+_RECORD_LIMIT = 64 * 2**20
 
 Run = Callable[..., RunResult]
 """`medsegagent.segment`, or what does the same and more."""
@@ -99,6 +101,7 @@ def _prepare(out: Path) -> None:
     if (out / RECORD).exists():
         what = "the folder holds a run of one case"
         raise OutputError(what, "Choose another with -o; each case gets a folder in it.", str(out))
+    check_case_table(out)
 
 
 def _earlier(case: Case, folder: Path, how: Mapping[str, Any]) -> CaseOutcome:
@@ -116,11 +119,11 @@ def _earlier(case: Case, folder: Path, how: Mapping[str, Any]) -> CaseOutcome:
         library=how.get("library", "all"),
     )
     try:
-        record = json.loads((folder / RECORD).read_text("utf-8"))
+        record = read_json_object(folder / RECORD, _RECORD_LIMIT)
         same = record["asked"] == asked and _inputs(record) == _digests(case, how)
         volumes = {item["id"]: float(item["volume_ml"]) for item in record["structures"]}
         seconds, warnings = float(record["seconds"]["total"]), len(record["warnings"])
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         same = False
     if not same:
         what = "the folder holds an earlier run of another instruction, other images or other options"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -17,6 +16,7 @@ from medsegagent.images.channels import channel_of_file
 from medsegagent.images.read import READERS, extension
 from medsegagent.reporting.case_table import CASES
 from medsegagent.reporting.run_folder import RECORD
+from medsegagent.untrusted import parse_json, read_regular
 
 _LARGEST = 32 * 2**20
 _LONGEST_NAME = 200
@@ -99,14 +99,12 @@ def _check_name(name: str, source: Path) -> None:
 
 def _text(table: Path) -> str:
     try:
-        if table.stat().st_size > _LARGEST:
-            raise CaseListError("the table is larger than 32 MB", "Split it.", str(table))
-        return table.read_text("utf-8-sig")
-    except OSError as error:
-        what = f"the table cannot be read ({error.strerror})"
-        raise CaseListError(what, "Check the path given with --cases.", str(table)) from error
+        return read_regular(table, _LARGEST).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CaseListError("the table is not UTF-8 text", "Save it as UTF-8.", str(table)) from error
+    except (OSError, ValueError) as error:
+        what = f"the table cannot be read ({(isinstance(error, OSError) and error.strerror) or error})"
+        raise CaseListError(what, "Check the path given with --cases.", str(table)) from error
 
 
 def _csv_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -131,8 +129,8 @@ def _json_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise _bad_row(table, f"row {number}", "it is not JSON") from error
         if not isinstance(row, dict):
             raise _bad_row(table, f"row {number}", "it is not an object")

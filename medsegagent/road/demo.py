@@ -13,6 +13,7 @@ from medsegagent.fusion.segmentation import Structure
 from medsegagent.language import parse
 from medsegagent.phantom import CARDS, MODELS
 from medsegagent.phantom.patient import STRUCTURES, Patient, demo_patient, write_patient
+from medsegagent.reporting.run_folder import add_file
 from medsegagent.road.segmenter import Listener, RunResult, segment
 from medsegagent.vocabulary import load as load_vocabulary
 
@@ -66,7 +67,8 @@ def run_demo(
             listener=listener,
             progress=progress,
         )
-        (out / "image.nii.gz").write_bytes(image.read_bytes())
+        if run.folder is not None:
+            add_file(run.folder, "image.nii.gz", image.read_bytes())
     assert run.segmentation is not None
     return DemoResult(run, _against_truth(run.segmentation.structures, patient))
 

@@ -208,7 +208,7 @@ class ReporterAgent(TypedAgent):
         assert workspace.segmentation is not None  # Executed is said after fusion
         predictions = [workspace.predictions[item.model.id] for item in heard.plan.models]
         workspace.figures = structure_statistics(workspace.segmentation, workspace.volumes, predictions)
-        write_results(
+        unwritten = write_results(
             workspace.folder,
             workspace.segmentation,
             workspace.volumes,
@@ -221,8 +221,8 @@ class ReporterAgent(TypedAgent):
         exported = export_results(
             workspace.segmentation, workspace.volumes[0], workspace.folder, workspace.options.formats
         )
-        warnings = (*heard.warnings, *exported.warnings)
-        return Reported(paragraph=paragraph(workspace.segmentation, warnings), warnings=exported.warnings)
+        own = (*unwritten, *exported.warnings)
+        return Reported(paragraph=paragraph(workspace.segmentation, (*heard.warnings, *own)), warnings=own)
 
 
 def _result(structure: Structure, voxel_ml: float) -> StructureResult:

@@ -25,12 +25,13 @@ from medsegagent.engines.cache import WarmNetworks
 from medsegagent.engines.nnunet.runner import Progress
 from medsegagent.errors import UsageError
 from medsegagent.fusion.segmentation import Segmentation
-from medsegagent.language import parse, with_modality
+from medsegagent.language import check_instruction, check_text, parse, with_modality
 from medsegagent.matching import explain
 from medsegagent.matching.selection import Selection
 from medsegagent.planning.plan import Plan
 from medsegagent.reporting.report import write_report
-from medsegagent.reporting.run_folder import RunFolder, write_json, writing
+from medsegagent.reporting.run_folder import RunFolder, dispensable, write_json, writing
+from medsegagent.reporting.staging import files_below
 from medsegagent.road.case import open_case, task_for
 from medsegagent.road.messages import Content, Executed, Planned, Refused, Reported, StructureResult, Task
 from medsegagent.road.record import library_name, what_was_asked
@@ -100,7 +101,10 @@ def segment(
     options, mind = options or Options(), mind or Mind()
     if out is None and not options.dry_run:
         raise UsageError("no output folder given", "Name one with -o DIR.", "-o")
-    target = None if options.dry_run or out is None else RunFolder(Path(out), overwrite=overwrite)
+    check_instruction(instruction)
+    check_text(modality or "", "the modality")
+    inputs = [Path(path) for path in (images.values() if isinstance(images, Mapping) else [images])]
+    target = None if options.dry_run or out is None else RunFolder(Path(out), overwrite, inputs)
     with target or nullcontext() as folder:
         started = time.perf_counter()
         stop = threading.Event()
@@ -138,20 +142,22 @@ def segment(
         record = _record(executed, workspace, warnings) | talk.record(library) | {"asked": asked}
         assert workspace.segmentation is not None  # the Executor has executed
         dropped = explain(executed.selection.request, workspace.library)
+        notes: list[str] = []
         with writing(folder):
             transcript.write(folder / "transcript.jsonl")
-            page = folder / "report.html"
-            write_report(page, record, workspace.segmentation, workspace.volumes[0], workspace.figures, dropped)
-            write_json(folder / "run.json", record)
-        files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
-    run_folder = Path(out) if out is not None else None
+            with dispensable("report.html", folder, notes):
+                page = folder / "report.html"
+                write_report(page, record, workspace.segmentation, workspace.volumes[0], workspace.figures, dropped)
+            write_json(folder / "run.json", record | {"warnings": (*warnings, *notes)})
+        files = files_below(folder)
+    run_folder = None if out is None or target is None else target.place if target.notes else Path(out)
     return RunResult(
         selection=executed.selection,
         plan=executed.plan,
         folder=run_folder,
         segmentation=workspace.segmentation,
         structures=executed.structures,
-        warnings=warnings,
+        warnings=(*warnings, *notes, *(target.notes if target else ())),
         paragraph=last.paragraph,
         files=tuple(run_folder / file for file in files) if run_folder else (),
         usage=talk.usage,
