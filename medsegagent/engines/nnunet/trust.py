@@ -187,14 +187,15 @@ class _Plans(_Checked):
 
 
 OutputValue = Annotated[int, Field(ge=0, le=65535)]
+OutputValues = Annotated[list[OutputValue], Field(min_length=1, max_length=4096)]
 
 
 class _Dataset(_Checked):
     channel_names: Annotated[dict[str, str], Field(min_length=1, max_length=64)] = Field(
         validation_alias=AliasChoices("channel_names", "modality")
     )
-    labels: Annotated[dict[str, OutputValue | list[OutputValue]], Field(min_length=2, max_length=4096)]
-    regions_class_order: list[OutputValue] | None = None
+    labels: Annotated[dict[str, OutputValue | OutputValues], Field(min_length=2, max_length=4096)]
+    regions_class_order: OutputValues | None = None
 
     @model_validator(mode="after")
     def _labels_are_nnunets(self) -> Self:

@@ -132,7 +132,14 @@ def test_plans_that_ask_for_anything_off_the_lists_are_refused(folder: Path, key
 
 
 @pytest.mark.parametrize(
-    "labels", [{"liver": 1}, {"background": 0, "liver": 2}, {"background": 0, "liver": -1}, {"background": 0, "a": "1"}]
+    "labels",
+    [
+        {"background": 0, "liver": []},
+        {"liver": 1},
+        {"background": 0, "liver": 2},
+        {"background": 0, "liver": -1},
+        {"background": 0, "a": "1"},
+    ],
 )
 def test_labels_that_are_not_nnunets_are_refused(folder: Path, labels: dict[str, Any]) -> None:
     edit_json(folder / "dataset.json", "labels", value=labels)
