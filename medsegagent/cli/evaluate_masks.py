@@ -34,7 +34,9 @@ def masks(
     else:
         show_scores(found)
     if out is not None:
-        with RunFolder(out) as folder:
+        with (run := RunFolder(out)) as folder:
             write_scores(found, folder)
             for warning in write_worst(found, folder / "worst.png", pairs, image):
                 screen.warn(warning)
+        for note in run.notes:
+            screen.warn(note)

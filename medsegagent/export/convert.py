@@ -43,11 +43,11 @@ def convert(
     to_dicom = [name for name in formats if name in DICOM_FORMATS]
     others = [name for name in formats if name not in DICOM_FORMATS]
     source = read_source(reference, series) if reference and to_dicom else None
-    with RunFolder(out) as folder:
+    with (run := RunFolder(out)) as folder:
         first = export(segments, folder, to_dicom, source)
         placed = on_grid(segments, _grid_of(reference, series)) if reference and others else segments
         second = export(placed, folder, others)
-    return Exported(first.files + second.files, first.warnings + second.warnings)
+    return Exported(first.files + second.files, first.warnings + second.warnings + run.notes)
 
 
 def on_grid(segments: Segments, grid: Grid) -> Segments:

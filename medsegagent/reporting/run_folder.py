@@ -3,38 +3,23 @@
 from __future__ import annotations
 
 import errno
-import json
-import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any
-
-import numpy as np
-from pydantic import BaseModel
 
 from medsegagent.errors import OutputError
 from medsegagent.fusion.overlap import label_map, overlapping
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.images.write import Label, write_label_map, write_mask
 from medsegagent.reporting.colours import colours_of
+from medsegagent.reporting.run_record import files_of_run, list_files, record_of
+from medsegagent.reporting.run_record import write_json as write_json
 from medsegagent.reporting.staging import PREFIX, Staging, clear_stale, files_below, is_safe, locked
 from medsegagent.reporting.staging import RECORD as RECORD
-from medsegagent.untrusted import read_json_object, read_regular
-
-_WRITTEN = (
-    *(RECORD, "transcript.jsonl", "report.html", "preview.png", "statistics.json", "statistics.csv"),
-    *("segmentation.nii.gz", "segmentation.json", "segmentation_itksnap.txt", "segmentation.seg.nrrd"),
-    *("segmentation_seg.dcm", "segmentation_rtstruct.dcm", "meshes/*.stl", "meshes/*.obj"),
-    *("targets/*.nii.gz", "agreement/*.nii.gz", "predictions/*/*.nii.gz"),
-)
-"""What a run has always written: the files of one whose record has no list of them."""
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO}
-
-_RECORD_LIMIT = 64 * 2**20
 
 
 @contextmanager
@@ -134,7 +119,7 @@ class RunFolder:
         assert self._staging is not None  # it was entered
         try:
             if kind is None:
-                _list_files(self._staging.new)
+                list_files(self._staging.new)
                 with locked(self._path.parent):
                     self._publish(self._staging)
         except OSError as error:
@@ -158,7 +143,7 @@ class RunFolder:
             raise self._refusal("the folder holds other files, and no earlier run", "Choose another with -o.")
         if not self._overwrite:
             raise self._refusal("the folder holds an earlier run", "Choose another with -o, or give --overwrite.")
-        self._earlier = _record(self._path)
+        self._earlier = record_of(self._path)
         for name in files_of_run(self._path):
             if any(_is_or_holds(given, self._path, self._path / name) for given in self._inputs):
                 what = f"the earlier run's {name} is an input of this one, and would be replaced"
@@ -196,7 +181,7 @@ class RunFolder:
         held = self._entries()
         if self._earlier is None:
             return None if held else []
-        if RECORD not in held or _record(self._path) != self._earlier:
+        if RECORD not in held or record_of(self._path) != self._earlier:
             return None
         leaving = files_of_run(self._path)
         stays = set(files_below(self._path)) - set(leaving)
@@ -220,55 +205,6 @@ class RunFolder:
 
     def _refusal(self, what: str, remedy: str) -> OutputError:
         return OutputError(what, remedy, str(self._path))
-
-
-def files_of_run(folder: Path) -> list[str]:
-    """What the run in a folder wrote and is still there, relative: as its record lists, else what runs always wrote."""
-    try:
-        listed = read_json_object(folder / RECORD, _RECORD_LIMIT).get("files")
-    except (OSError, ValueError):
-        listed = None
-    if isinstance(listed, list):
-        names = {name for name in listed if is_safe(folder, name)} | {RECORD}
-    else:
-        found = (path.relative_to(folder).as_posix() for pattern in _WRITTEN for path in folder.glob(pattern))
-        names = {name for name in found if is_safe(folder, name)}
-    return sorted(name for name in names if os.path.lexists(folder / name) and not (folder / name).is_dir())
-
-
-def add_file(folder: Path, name: str, content: bytes) -> bool:
-    """Add a file to a run that is there; False if something else of that name is.
-
-    Raises:
-        OSError: If it cannot be written.
-    """
-    file = folder / name
-    if os.path.lexists(file) and name not in files_of_run(folder):
-        return False
-    new = folder / f".{name}.{os.getpid()}"
-    new.write_bytes(content)
-    new.replace(file)
-    _list_files(folder, [*files_of_run(folder), name])
-    return True
-
-
-def _list_files(folder: Path, names: Sequence[str] | None = None) -> None:
-    """Put the list of a run's files into its record, by default all there are; a folder without one has no list."""
-    record = folder / RECORD
-    try:
-        content = read_json_object(record, _RECORD_LIMIT)
-    except (OSError, ValueError):
-        return
-    new = folder / f".{RECORD}.{os.getpid()}"
-    write_json(new, content | {"files": sorted(set(files_below(folder) if names is None else names))})
-    new.replace(record)
-
-
-def _record(folder: Path) -> bytes:
-    try:
-        return read_regular(folder / RECORD, _RECORD_LIMIT)
-    except ValueError:
-        return b""
 
 
 def _is_or_holds(given: Path, run: Path, file: Path) -> bool:
@@ -300,28 +236,3 @@ def write_segmentation(segmentation: Segmentation, folder: Path, separate: bool)
         if item.id in whole:
             (folder / "targets").mkdir(exist_ok=True)
             write_mask(item.mask, grid, folder / "targets" / f"{item.id}.nii.gz")
-
-
-def write_json(path: Path, record: Any) -> None:
-    """Write a record as JSON: keys sorted, indent 2, NaN and infinities as null."""
-    text = json.dumps(_plain(record), indent=2, sort_keys=True, ensure_ascii=False)
-    path.write_text(f"{text}\n", "utf-8", errors="replace")  # a file's name may be no text
-
-
-def _plain(value: Any) -> Any:
-    """Turn models, arrays' scalars, paths and tuples into what JSON knows."""
-    match value:
-        case BaseModel():
-            return _plain(value.model_dump())
-        case Mapping():
-            return {str(key): _plain(item) for key, item in value.items()}
-        case list() | tuple() | set() | frozenset():
-            return [_plain(item) for item in value]
-        case np.generic():
-            return _plain(value.item())
-        case float():
-            return value if math.isfinite(value) else None
-        case Path():
-            return value.as_posix()
-        case _:
-            return value

@@ -13,7 +13,7 @@ from medsegagent.fusion.segmentation import Structure
 from medsegagent.language import parse
 from medsegagent.phantom import CARDS, MODELS
 from medsegagent.phantom.patient import STRUCTURES, Patient, demo_patient, write_patient
-from medsegagent.reporting.run_folder import add_file
+from medsegagent.reporting.run_record import add_file
 from medsegagent.road.segmenter import Listener, RunResult, segment
 from medsegagent.vocabulary import load as load_vocabulary
 

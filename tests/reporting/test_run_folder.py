@@ -16,7 +16,8 @@ import SimpleITK as sitk  # noqa: N813
 from phantoms import LIVER, TUMOR, segmentation
 
 from medsegagent.errors import ExitCode, OutputError
-from medsegagent.reporting.run_folder import RunFolder, add_file, write_json, write_segmentation
+from medsegagent.reporting.run_folder import RunFolder, write_json, write_segmentation
+from medsegagent.reporting.run_record import add_file
 
 
 def run_into(path: Path, text: str = "new", overwrite: bool = False) -> None:
