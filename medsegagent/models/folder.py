@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -95,7 +96,7 @@ def installed_folds(folder: Path, checkpoint: str) -> tuple[Fold, ...]:
     numbered = tuple(sorted(int(match[1]) for match in names if match))
     if numbered:
         return numbered
-    return ("all",) if (folder / "fold_all" / checkpoint).is_file() else ()
+    return ("all",) if os.path.isfile(folder / "fold_all" / checkpoint) else ()
 
 
 def match_names(wanted: Iterable[str], offered: Iterable[str]) -> dict[str, str]:

@@ -101,8 +101,8 @@ class _Search:
     """One pass over the results roots; collects problems on the way."""
 
     def __init__(self, library: Library, roots: Sequence[Path], own: Mapping[str, Path]) -> None:
-        self.problems = [Problem("", root, "there is no such folder") for root in roots if not root.is_dir()]
-        self._roots = [root for root in roots if root.is_dir()]
+        self.problems = [Problem("", root, "there is no such folder") for root in roots if not os.path.isdir(root)]
+        self._roots = [root for root in roots if os.path.isdir(root)]
         self._own = own
         self._claimed = {part.folder for card in library for entry in card.models for part in entry.parts}
 
@@ -142,7 +142,7 @@ class _Search:
         self, card: DatasetCard, entry: ModelEntry, part: ModelPart
     ) -> tuple[InstalledPart, TrainedFolder] | None:
         roots = [*([self._own[entry.id]] if entry.id in self._own else []), *self._roots]
-        folder = next((root / part.folder for root in roots if (root / part.folder).is_dir()), None)
+        folder = next((root / part.folder for root in roots if os.path.isdir(root / part.folder)), None)
         if folder is None:
             return None
         trained = self._read(card, folder)
@@ -219,9 +219,9 @@ class _Search:
 
 
 def _trained_folders(root: Path) -> list[Path]:
-    """Every `DatasetNNN_NAME/TRAINER__PLANS__CONFIGURATION` below a root, sorted."""
+    """Every `DatasetNNN_NAME/TRAINER__PLANS__CONFIGURATION` below a root, sorted; not one that may not be looked at."""
     return sorted(
         folder
         for folder in root.glob("Dataset[0-9][0-9][0-9]_*/*__*__*")
-        if folder.is_dir() and folder.name.count("__") == 2
+        if os.path.isdir(folder) and folder.name.count("__") == 2
     )

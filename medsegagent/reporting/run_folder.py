@@ -80,7 +80,7 @@ class RunFolder:
             overwrite: Replace an earlier run.
             inputs: Files and folders that the run reads; where one of them would go, the run is refused.
         """
-        self.place = path.absolute()
+        self.place = Path(os.path.realpath(path)) if ".." in path.parts else path.absolute()
         self.notes: tuple[str, ...] = ()
         self._path = self.place
         self._overwrite = overwrite

@@ -370,6 +370,10 @@ class TestRefuses:
         with pytest.raises(OutputError, match="cannot be written"):
             run_into(tmp_path / name)
 
+    def test_a_way_up_and_down_again_is_followed_before_anything_is_made(self, tmp_path: Path) -> None:
+        run_into(tmp_path / "made" / ".." / "out")
+        assert {path.name for path in tmp_path.iterdir()} == {"out"}
+
     def test_a_link_to_nowhere(self, tmp_path: Path) -> None:
         (tmp_path / "out").symlink_to("nowhere")
         with pytest.raises(OutputError, match="link to nowhere"):

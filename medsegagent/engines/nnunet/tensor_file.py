@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import mmap
 import pickletools
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
@@ -149,7 +150,8 @@ class TensorFile:
         if wanted > self._bytes:
             raise ValueError(f"its tensors expand to {wanted >> 20} MiB, it holds {self._bytes >> 20}")
         # Mapped, not read: the optimizer's state, two thirds of the file, is never touched.
-        mapped = torch.from_file(str(self._file), shared=False, size=self._bytes, dtype=torch.uint8)
+        with open_regular(self._file) as stream:
+            mapped = torch.frombuffer(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_COPY), dtype=torch.uint8)
         made = {}
         for tensor in unique:
             start = starts[tensor.storage]

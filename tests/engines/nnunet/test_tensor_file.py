@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import resource
 import subprocess
@@ -68,6 +69,13 @@ def test_tensors_come_back_as_they_were_saved(tmp_path: Path) -> None:
         kept = torch.float32 if tensor.is_floating_point() else tensor.dtype
         assert read[name].dtype == kept
         assert torch.equal(read[name], tensor.detach().to(kept)), name
+
+
+def test_a_folder_may_be_called_by_bytes_that_are_no_text(tmp_path: Path) -> None:
+    folder = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    folder.mkdir()
+    saved(tmp_path / "c.pth", {"a": torch.ones(3)}).rename(folder / "c.pth")
+    assert torch.equal(load_checkpoint(folder / "c.pth").weights["a"], torch.ones(3))
 
 
 def test_weights_under_two_names_are_held_once(tmp_path: Path) -> None:
