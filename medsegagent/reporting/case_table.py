@@ -86,7 +86,7 @@ def write_case_table(folder: Path, names: Sequence[str], outcomes: Sequence[Case
         table.writerow(_row(known[name], structures) if name in known else [name, "pending"])
     partial = folder / f".{CASES}.partial"
     try:
-        partial.write_text(text.getvalue(), "utf-8", errors="replace")
+        partial.write_text(text.getvalue(), "utf-8", errors="backslashreplace")
         os.replace(partial, folder / CASES)
     except OSError as error:
         what = f"the table of cases cannot be written ({error.strerror})"

@@ -37,7 +37,9 @@ def main(make: Make, read: Callable[[Path], object], doc: str) -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="where to begin (default 0)")
     parser.add_argument("--memory", type=int, default=1024, help="MiB that a child may take beyond its imports")
-    parser.add_argument("--seconds", type=int, default=20, help="that one input may take")
+    parser.add_argument(
+        "--seconds", type=int, default=20, help="of the processor that one input may take; 20 times waiting"
+    )
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"), help="folder for inputs that did harm")
     parser.add_argument("--one", type=int, help="only this seed, with its traceback")
     given = parser.parse_args()
@@ -129,7 +131,9 @@ def _child(
                 out.write(f"begin {number}\nfound {number} no input was made: {type(error).__name__}\n")
                 continue
             out.write(f"begin {number}\n")
-            signal.alarm(given.seconds)  # its default action ends the process, whatever C code it is in
+            # Their default action ends the process, whatever C code it is in.
+            signal.setitimer(signal.ITIMER_PROF, given.seconds)
+            signal.alarm(20 * given.seconds)
             try:
                 read(path)
                 out.write("read\n")
@@ -140,6 +144,7 @@ def _child(
                 ours = [frame for frame in place if "medsegagent" in frame.filename] or list(place)
                 at = f"{Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else "?"
                 out.write(f"found {number} {type(error).__name__} at {at}\n")
+            signal.setitimer(signal.ITIMER_PROF, 0)
             signal.alarm(0)
             shutil.rmtree(folder, ignore_errors=True)
     sys.stdout.flush()

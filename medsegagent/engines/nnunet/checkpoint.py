@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from medsegagent.engines.nnunet.tensor_file import ForbiddenNameError, StoredTensor, TensorFile
 from medsegagent.errors import ModelError
@@ -36,35 +35,43 @@ def load_checkpoint(file: Path) -> Checkpoint:
     """Read a checkpoint of nnU-Net v2.
 
     Raises:
+        ModelError: If `load_tensors` refuses it, or it is not nnU-Net's.
+    """
+    content = load_tensors(file)
+    if not isinstance(trainer := content.get("trainer_name"), str):
+        raise ModelError("not an nnU-Net v2 checkpoint: it has no trainer_name", _AGAIN, str(file))
+    axes = content.get("inference_allowed_mirroring_axes") or ()
+    if not isinstance(axes, list | tuple) or not set(map(type, axes)) <= {int} or not set(axes) <= {0, 1, 2}:
+        raise ModelError("the checkpoint mirrors axes which do not exist", _AGAIN, str(file))
+    weights = {_plain_name(name): tensor for name, tensor in content["network_weights"].items()}
+    return Checkpoint(weights, trainer, tuple(axes))
+
+
+def load_tensors(file: Path) -> dict[str, Any]:
+    """Read a checkpoint of nnU-Net v2, or of what saves as it does: plain values, and `network_weights` as tensors.
+
+    Other tensors, such as the optimizer's, are not read: they stay `StoredTensor`s.
+
+    Raises:
         ModelError: If it is missing or truncated, would run code on loading, needs more memory than it has bytes, or
-            is not nnU-Net's.
+            has no `network_weights`.
     """
     if not file.is_file():
         raise ModelError("the checkpoint is missing", _AGAIN, str(file))
     try:
         stored = TensorFile(file)
-        weights, trainer, axes = _parts(stored.content)
-        return Checkpoint(stored.tensors(weights), trainer, axes)
+        content = stored.content
+        if not isinstance(content, dict) or not isinstance(weights := content.get("network_weights"), dict):
+            raise ValueError("not an nnU-Net v2 checkpoint: it has no network_weights")
+        for name, tensor in weights.items():
+            if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
+                raise ValueError(f"not an nnU-Net v2 checkpoint: the weight {name!r:.80} is no tensor")
+        return content | {"network_weights": stored.tensors(weights)}
     except ForbiddenNameError as error:
         what = f"the checkpoint would run code on loading and is refused ({error})"
         raise ModelError(what, _REFUSED, str(file)) from error
     except (OSError, ValueError) as error:
         raise ModelError(f"the checkpoint is damaged ({error})", _AGAIN, str(file)) from error
-
-
-def _parts(content: object) -> tuple[dict[str, StoredTensor], str, tuple[int, ...]]:
-    """Weights, trainer, and axes of mirroring, of what was saved."""
-    if not isinstance(content, Mapping) or not isinstance(weights := content.get("network_weights"), Mapping):
-        raise ValueError("not an nnU-Net v2 checkpoint: it has no network_weights")
-    if not isinstance(trainer := content.get("trainer_name"), str):
-        raise ValueError("not an nnU-Net v2 checkpoint: it has no trainer_name")
-    for name, tensor in weights.items():
-        if not isinstance(name, str) or not isinstance(tensor, StoredTensor):
-            raise ValueError(f"not an nnU-Net v2 checkpoint: the weight {name!r:.80} is no tensor")
-    axes = content.get("inference_allowed_mirroring_axes") or ()
-    if not isinstance(axes, list | tuple) or not set(map(type, axes)) <= {int} or not set(axes) <= {0, 1, 2}:
-        raise ValueError("mirrors axes which do not exist")
-    return {_plain_name(name): tensor for name, tensor in weights.items()}, trainer, tuple(axes)
 
 
 def _plain_name(name: str) -> str:
