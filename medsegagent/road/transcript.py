@@ -20,7 +20,7 @@ class Transcript:
 
     def write(self, file: Path) -> None:
         """Write `{"source", "type", "summary", "content"}` per line."""
-        with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+        with file.open("w", encoding="utf-8", errors="replace") as stream:
             for source, content in self.lines:
                 line = {
                     "source": source,
