@@ -17,7 +17,7 @@ from medsegagent.errors import OutputError
 from medsegagent.matching.selection import Selection
 from medsegagent.road.decide import converse
 from medsegagent.road.messages import Selected, Task
-from medsegagent.untrusted import parse_json, read_json_object, read_regular
+from medsegagent.untrusted import parse_json, read_json_object, read_regular, reason
 
 _SIZE_LIMIT = 64 * 2**20
 
@@ -101,7 +101,9 @@ def _read(file: Path) -> list[dict[str, Any]]:
     try:
         return [parse_json(line) for line in read_regular(file, _SIZE_LIMIT).splitlines()]
     except (OSError, ValueError) as error:
-        raise OutputError(f"cannot be read as a transcript ({error})", "Give a run's folder.", str(file)) from error
+        raise OutputError(
+            f"cannot be read as a transcript ({reason(error)})", "Give a run's folder.", str(file)
+        ) from error
 
 
 def _library_of(folder: Path) -> str:

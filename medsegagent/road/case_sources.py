@@ -16,7 +16,7 @@ from medsegagent.images.channels import channel_of_file
 from medsegagent.images.read import READERS, extension
 from medsegagent.reporting.case_table import CASES
 from medsegagent.reporting.run_folder import RECORD
-from medsegagent.untrusted import parse_json, read_regular
+from medsegagent.untrusted import parse_json, read_regular, reason
 
 _LARGEST = 32 * 2**20
 _LONGEST_NAME = 200
@@ -103,7 +103,7 @@ def _text(table: Path) -> str:
     except UnicodeDecodeError as error:
         raise CaseListError("the table is not UTF-8 text", "Save it as UTF-8.", str(table)) from error
     except (OSError, ValueError) as error:
-        what = f"the table cannot be read ({(isinstance(error, OSError) and error.strerror) or error})"
+        what = f"the table cannot be read ({reason(error)})"
         raise CaseListError(what, "Check the path given with --cases.", str(table)) from error
 
 
