@@ -85,7 +85,8 @@ def segment_case(case: Case, folder: Path, *, run: Run = segment, overwrite: boo
         return _failed(case, started, ExitCode.BUG, f"a bug in medsegagent: {type(error).__name__}: {error}")
     volumes = {structure.id: structure.volume_ml for structure in result.structures}
     seconds = time.perf_counter() - started
-    return CaseOutcome(case.name, "done", 0, seconds, len(result.warnings), "", volumes)
+    message = "" if result.folder in (None, folder) else f"the results are in {result.folder}"
+    return CaseOutcome(case.name, "done", 0, seconds, len(result.warnings), message, volumes)
 
 
 def _failed(case: Case, started: float, code: ExitCode, message: str) -> CaseOutcome:
