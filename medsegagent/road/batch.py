@@ -13,6 +13,7 @@ from medsegagent.errors import ExitCode, MedSegAgentError, OutputError
 from medsegagent.images.read import digest
 from medsegagent.reporting.case_table import CaseOutcome, check_case_table, write_case_table
 from medsegagent.reporting.run_folder import RECORD
+from medsegagent.reporting.staging import put_back
 from medsegagent.road.case import find_models
 from medsegagent.road.case_sources import Case
 from medsegagent.road.record import what_was_asked
@@ -72,6 +73,7 @@ def segment_case(case: Case, folder: Path, *, run: Run = segment, overwrite: boo
     """
     started = time.perf_counter()
     try:
+        put_back(folder)
         if not overwrite and (folder / RECORD).exists():
             return _earlier(case, folder, how)
         result = run(case.instruction, case.images, folder, overwrite=overwrite, **how)

@@ -170,6 +170,19 @@ def test_a_case_whose_folder_is_filled_meanwhile_is_put_beside_it_and_says_where
     assert {file.name for file in folder.iterdir()} == {"notes.txt"}
 
 
+def test_a_case_that_a_killed_run_was_replacing_is_found_done(ct_file: Path, tmp_path: Path) -> None:
+    folder, case = tmp_path / "one", Case("one", {"": ct_file}, INSTRUCTION)
+    how = {"library": CARDS, "models_dir": MODELS}
+    assert segment_case(case, folder, **how).status == "done"
+    left = folder / ".medsegagent-partial-0123"
+    (left / "old").mkdir(parents=True)
+    (left / "new").mkdir()
+    (left / "new" / "run.json").write_text("{}")
+    (left / "journal.json").write_text('{"new": ["run.json"]}')
+    (folder / "run.json").rename(left / "old" / "run.json")
+    assert segment_case(case, folder, **how).status == "already done"
+
+
 def test_a_list_of_cases_that_is_a_pipe_is_refused(cli: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "cases.csv")
     code, _, err = cli("segment", INSTRUCTION, "--cases", tmp_path / "cases.csv", "-o", tmp_path / "out")
