@@ -129,10 +129,17 @@ def _csv_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             cells += [""] * (len(header) - len(cells))
             if any(cell.strip() for cell in cells[len(header) :]):
-                raise _bad_row(table, f"row {reader.line_num}", "it has more cells than the header")
+                raise _bad_row(
+                    table,
+                    f"row {reader.line_num}",
+                    "it has more cells than the header",
+                    "Put quotes around cells with commas.",
+                )
             pairs = list(zip(header, cells, strict=False))
             if any(cell.strip() for name, cell in pairs if not name):
-                raise _bad_row(table, f"row {reader.line_num}", "it has text in a column without a name")
+                raise _bad_row(
+                    table, f"row {reader.line_num}", "it has text in a column without a name", "Name the column."
+                )
             yield reader.line_num, {name: cell for name, cell in pairs if name}
     except csv.Error as error:
         raise CaseListError(
@@ -154,9 +161,9 @@ def _json_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError) as error:
-            raise _bad_row(table, f"row {number}", "it is not JSON") from error
+            raise _bad_row(table, f"row {number}", "it is not JSON", "Write one JSON object on each line.") from error
         if not isinstance(row, dict):
-            raise _bad_row(table, f"row {number}", "it is not an object")
+            raise _bad_row(table, f"row {number}", "it is not an object", "Write one JSON object on each line.")
         row = {_column(name): value for name, value in row.items()}
         if isinstance(channels := row.get("image"), dict):
             del row["image"]
@@ -173,7 +180,7 @@ def _case(row: Mapping[str, Any], instruction: str, table: Path, where: str) -> 
             reason = f"{column!r} is no column known here; case, image, image:NAME and instruction are"
             raise _bad_row(table, where, reason)
         if not isinstance(cell, str) or "\0" in cell:
-            raise _bad_row(table, where, f"{column!r} is not text")
+            raise _bad_row(table, where, f"{column!r} is not text", "Put its value in quotes.")
     cells = {column: cell.strip() for column, cell in row.items() if cell.strip()}
     images = {
         column.removeprefix(_CHANNEL) if column.startswith(_CHANNEL) else "": table.absolute().parent / cell
@@ -181,19 +188,21 @@ def _case(row: Mapping[str, Any], instruction: str, table: Path, where: str) -> 
         if column == "image" or column.startswith(_CHANNEL)
     }
     if not cells.get("case"):
-        raise _bad_row(table, where, "it names no case")
+        raise _bad_row(table, where, "it names no case", "Fill in its column case.")
     if not images:
-        raise _bad_row(table, where, "it names no image")
+        raise _bad_row(
+            table, where, "it names no image", "Fill in its column image, or one image:NAME for each channel."
+        )
     if "" in images and len(images) > 1:
-        raise _bad_row(table, where, "it has an image without a channel beside others")
+        raise _bad_row(table, where, "it has an image without a channel beside others", "Use image, or image:NAME.")
     name = unicodedata.normalize("NFC", cells["case"])
     return Case(name, images, cells.get("instruction", instruction))
 
 
-def _bad_row(table: Path, where: str, reason: str) -> CaseListError:
-    return CaseListError(
-        f"{where} cannot be used: {reason}", "Columns: case, image (or image:NAME), instruction.", str(table)
-    )
+def _bad_row(
+    table: Path, where: str, reason: str, remedy: str = "Columns: case, image (or image:NAME), instruction."
+) -> CaseListError:
+    return CaseListError(f"{where} cannot be used: {reason}", remedy, str(table))
 
 
 def _in_folder(folder: Path) -> Iterator[tuple[str, dict[str, Path]]]:
