@@ -75,6 +75,9 @@ def run_app(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         problem("Interrupted; nothing half-written is left.")
         return int(ExitCode.INTERRUPTED)
+    except MemoryError:
+        problem("Not enough memory. Crop or resample the image, close other programs, or use a larger machine.")
+        return int(ExitCode.BAD_INPUT)
     except BrokenPipeError:
         # The reader went away (`| head`): not an error of ours; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medsegagent.errors import ExitCode
+
 
 def masks(
     prediction: Annotated[Path, typer.Argument(help="Segmentation, run folder, or a folder of either.")],
@@ -40,3 +42,5 @@ def masks(
                 screen.warn(warning)
         for note in run.notes:
             screen.warn(note)
+    if found.failed:
+        raise typer.Exit(ExitCode.CASES_FAILED)

@@ -48,6 +48,16 @@ def check_formats(formats: Iterable[str], source: Path | None) -> None:
             )
 
 
+def check_source(formats: Iterable[str], volume: Volume) -> None:
+    """Refuse, before any work is done, DICOM formats whose results could not refer to the series that was read.
+
+    Raises:
+        ImageError: If its identifiers were removed, or do not tell its images apart.
+    """
+    if set(formats) & set(DICOM_FORMATS):
+        read_source(volume.path, volume.series)
+
+
 def export(segments: Segments, folder: Path, formats: Sequence[str], source: Source | None = None) -> Exported:
     """Write segments in each format below an existing folder.
 
@@ -66,6 +76,8 @@ def export(segments: Segments, folder: Path, formats: Sequence[str], source: Sou
 def _left_out(segments: Segments, formats: Sequence[str]) -> tuple[str, ...]:
     empty = [item.name for item in segments.items if not item.mask.any()]
     kinds = ", ".join(name for name in dict.fromkeys(formats) if name in _WITHOUT_EMPTY)
+    if not segments.items:
+        return ("the segmentation is empty: it holds no label",)
     return (f"not in {kinds}, being empty: {', '.join(empty)}",) if empty and kinds else ()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from medsegagent.cards.library import Library
 from medsegagent.engines.cache import WarmNetworks
 from medsegagent.engines.nnunet.runner import Progress
-from medsegagent.export.formats import check_formats
+from medsegagent.export.formats import check_formats, check_source
 from medsegagent.fusion.rules import rule_named
 from medsegagent.images.read import read_volumes
 from medsegagent.images.volume import Volume
@@ -56,6 +56,7 @@ def open_case(
     cards, store = find_models(library, models_dir, options)
     check_formats(options.formats, next(iter(paths.values()), None))
     volumes = read_volumes(paths, series=options.series, family=family)
+    check_source(options.formats, volumes[0])
     return Workspace(
         library=cards,
         vocabulary=load_vocabulary(),

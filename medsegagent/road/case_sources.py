@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -26,6 +27,7 @@ _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", CASES, *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))]
 )
 _CHANNEL = "image:"
+_COLUMNS = ("case", "image", "instruction")
 _FIRST = "_0000"
 """nnU-Net's suffix of the first channel's file."""
 
@@ -108,20 +110,46 @@ def _text(table: Path) -> str:
 
 
 def _csv_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows as spreadsheets save them: separated by commas, semicolons or tabs, with empty columns and rows around."""
+    first = text.lstrip().partition("\n")[0]
+    separator = max(",;\t", key=first.count)
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        header = [name.strip() for name in reader.fieldnames or ()]
-        if len(set(header)) < len(header):
-            raise CaseListError("two columns have the same name", "Give each its own.", str(table))
-        reader.fieldnames = header
-        for row in reader:
-            if None in row:
-                raise _bad_row(table, f"row {reader.line_num}", "it has more cells than the header")
-            yield reader.line_num, {name: cell or "" for name, cell in row.items()}
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+        header: list[str] | None = None
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = [_column(name) for name in cells]
+                named = [name for name in header if name]
+                if len(set(named)) < len(named):
+                    raise CaseListError("two columns have the same name", "Give each its own.", str(table))
+                continue
+            cells += [""] * (len(header) - len(cells))
+            if any(cell.strip() for cell in cells[len(header) :]):
+                raise _bad_row(
+                    table,
+                    f"row {reader.line_num}",
+                    "it has more cells than the header",
+                    "Put quotes around cells with commas.",
+                )
+            pairs = list(zip(header, cells, strict=False))
+            if any(cell.strip() for name, cell in pairs if not name):
+                raise _bad_row(
+                    table, f"row {reader.line_num}", "it has text in a column without a name", "Name the column."
+                )
+            yield reader.line_num, {name: cell for name, cell in pairs if name}
     except csv.Error as error:
         raise CaseListError(
             f"the table is not CSV ({error})", "Save it as comma-separated text.", str(table)
         ) from error
+
+
+def _column(name: str) -> str:
+    """A column's name: `case`, `image`, `instruction` and what stands before a channel in any spelling."""
+    name = name.strip()
+    kind, colon, channel = name.partition(":")
+    return f"{kind.strip().casefold()}{colon}{channel.strip()}" if kind.strip().casefold() in _COLUMNS else name
 
 
 def _json_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -131,9 +159,10 @@ def _json_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = parse_json(line)
         except ValueError as error:
-            raise _bad_row(table, f"row {number}", "it is not JSON") from error
+            raise _bad_row(table, f"row {number}", "it is not JSON", "Write one JSON object on each line.") from error
         if not isinstance(row, dict):
-            raise _bad_row(table, f"row {number}", "it is not an object")
+            raise _bad_row(table, f"row {number}", "it is not an object", "Write one JSON object on each line.")
+        row = {_column(name): value for name, value in row.items()}
         if isinstance(channels := row.get("image"), dict):
             del row["image"]
             row |= {f"{_CHANNEL}{name}": file for name, file in channels.items()}
@@ -145,11 +174,11 @@ _TABLES = {".csv": _csv_rows, ".jsonl": _json_rows}
 
 def _case(row: Mapping[str, Any], instruction: str, table: Path, where: str) -> Case:
     for column, cell in row.items():
-        if column not in ("case", "image", "instruction") and not column.startswith(_CHANNEL):
+        if column not in _COLUMNS and not column.startswith(_CHANNEL):
             reason = f"{column!r} is no column known here; case, image, image:NAME and instruction are"
             raise _bad_row(table, where, reason)
         if not isinstance(cell, str) or "\0" in cell:
-            raise _bad_row(table, where, f"{column!r} is not text")
+            raise _bad_row(table, where, f"{column!r} is not text", "Put its value in quotes.")
     cells = {column: cell.strip() for column, cell in row.items() if cell.strip()}
     images = {
         column.removeprefix(_CHANNEL) if column.startswith(_CHANNEL) else "": table.absolute().parent / cell
@@ -157,19 +186,21 @@ def _case(row: Mapping[str, Any], instruction: str, table: Path, where: str) -> 
         if column == "image" or column.startswith(_CHANNEL)
     }
     if not cells.get("case"):
-        raise _bad_row(table, where, "it names no case")
+        raise _bad_row(table, where, "it names no case", "Fill in its column case.")
     if not images:
-        raise _bad_row(table, where, "it names no image")
+        raise _bad_row(
+            table, where, "it names no image", "Fill in its column image, or one image:NAME for each channel."
+        )
     if "" in images and len(images) > 1:
-        raise _bad_row(table, where, "it has an image without a channel beside others")
+        raise _bad_row(table, where, "it has an image without a channel beside others", "Use image, or image:NAME.")
     name = unicodedata.normalize("NFC", cells["case"])
     return Case(name, images, cells.get("instruction", instruction))
 
 
-def _bad_row(table: Path, where: str, reason: str) -> CaseListError:
-    return CaseListError(
-        f"{where} cannot be used: {reason}", "Columns: case, image (or image:NAME), instruction.", str(table)
-    )
+def _bad_row(
+    table: Path, where: str, reason: str, remedy: str = "Columns: case, image (or image:NAME), instruction."
+) -> CaseListError:
+    return CaseListError(f"{where} cannot be used: {reason}", remedy, str(table))
 
 
 def _in_folder(folder: Path) -> Iterator[tuple[str, dict[str, Path]]]:
@@ -178,11 +209,16 @@ def _in_folder(folder: Path) -> Iterator[tuple[str, dict[str, Path]]]:
     for entry in entries:
         if entry.is_dir():
             if not any((entry / name).exists() for name in (RECORD, CASES)):
-                yield unicodedata.normalize("NFC", entry.name), _channels(entry, folder)
+                yield _name_of(entry.name), _channels(entry, folder)
         elif (suffix := extension(entry)) == ".dcm":
             raise CaseListError("it is a DICOM series itself", "One case goes with -i.", str(folder))
         elif suffix in READERS or suffix == ".zip":
-            yield unicodedata.normalize("NFC", _stem(entry, entries)), {"": entry}
+            yield _name_of(_stem(entry, entries)), {"": entry}
+
+
+def _name_of(file: str) -> str:
+    """A case's name by its file's: bytes that are no character, which one file alone may have, become `_`."""
+    return unicodedata.normalize("NFC", re.sub("[\ud800-\udfff]", "_", file))
 
 
 def _stem(file: Path, files: list[Path]) -> str:

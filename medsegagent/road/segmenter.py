@@ -38,6 +38,7 @@ from medsegagent.road.record import library_name, what_was_asked
 from medsegagent.road.run import Options, Workspace
 from medsegagent.road.transcript import Transcript
 from medsegagent.vocabulary import load as load_vocabulary
+from medsegagent.wording import plain
 
 Listener = Callable[[str, Content], None]
 """Told each message as it is said: the agent's name, the content."""
@@ -236,7 +237,7 @@ def _record(executed: Executed, workspace: Workspace, warnings: tuple[str, ...])
         "inputs": [
             {
                 "channel": volume.channel,
-                "file": volume.path.name,
+                "file": plain(volume.path.name),
                 "sha256": volume.sha256,
                 "size": volume.grid.size,
                 "spacing_mm": volume.grid.spacing,
