@@ -123,6 +123,12 @@ def read_source(path: Path, series: str = "", family: str | None = None) -> Sour
     return Source(layout.frames, layout.grid, headers)
 
 
+def read_grid(path: Path, series: str = "", family: str | None = None) -> Grid:
+    """Read where a series' voxels lie; the arguments and errors are those of `read_dicom`."""
+    listed, left_out = list_series(path)
+    return arrange(_chosen(path, listed, left_out, series, family)[0].frames).grid
+
+
 def _whole_header(files: Files, name: str) -> Dataset:
     from pydicom import dcmread
 
