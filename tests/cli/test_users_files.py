@@ -16,6 +16,8 @@ import pytest
 
 from medsegagent.errors import ExitCode
 from medsegagent.phantom import CARDS, MODELS
+from medsegagent.road.batch import segment_case
+from medsegagent.road.case_sources import Case
 
 Run = Callable[..., tuple[int, str, str]]
 INSTRUCTION = "liver"
@@ -152,6 +154,33 @@ def test_a_list_of_cases_is_not_overwritten_by_the_table_of_how_they_went(
     assert table.read_bytes() == before
     assert cli("segment", INSTRUCTION, "--cases", table, "-o", tmp_path / "out", *given)[0] == 0
     assert cli("segment", INSTRUCTION, "--cases", table, "-o", tmp_path / "out", *given)[0] == 0
+
+
+def test_a_case_whose_folder_is_filled_meanwhile_is_put_beside_it_and_says_where(ct_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+
+    def come_between(*_: object) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "notes.txt").write_text("mine")
+
+    case = Case("one", {"": ct_file}, INSTRUCTION)
+    outcome = segment_case(case, folder, library=CARDS, models_dir=MODELS, listener=come_between)
+    assert (outcome.status, outcome.message) == ("done", f"the results are in {tmp_path / 'one-2'}")
+    assert (tmp_path / "one-2" / "segmentation.nii.gz").exists()
+    assert {file.name for file in folder.iterdir()} == {"notes.txt"}
+
+
+def test_a_case_that_a_killed_run_was_replacing_is_found_done(ct_file: Path, tmp_path: Path) -> None:
+    folder, case = tmp_path / "one", Case("one", {"": ct_file}, INSTRUCTION)
+    how = {"library": CARDS, "models_dir": MODELS}
+    assert segment_case(case, folder, **how).status == "done"
+    left = folder / ".medsegagent-partial-0123"
+    (left / "old").mkdir(parents=True)
+    (left / "new").mkdir()
+    (left / "new" / "run.json").write_text("{}")
+    (left / "journal.json").write_text('{"new": ["run.json"]}')
+    (folder / "run.json").rename(left / "old" / "run.json")
+    assert segment_case(case, folder, **how).status == "already done"
 
 
 def test_a_list_of_cases_that_is_a_pipe_is_refused(cli: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
