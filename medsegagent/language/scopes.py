@@ -9,6 +9,7 @@ from medsegagent.language.items import Item
 from medsegagent.language.mentions import Mention
 from medsegagent.vocabulary import Vocabulary
 
+_LEFT = frozenset({"out", "alone", "untouched"})
 _COMMAS = frozenset(",、")
 
 
@@ -98,7 +99,7 @@ def exclude_before(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
     for position, item in enumerate(items):
         if not item.has("not_after") or any(m.first <= position < m.last for m in mentions):
             continue
-        if item.word == "out" and not any(
+        if item.word in _LEFT and not any(
             i.word in ("leave", "leaving", "keep", "take", "left") for i in items[max(0, position - 8) : position]
         ):
             continue
