@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 
+from medsegagent.language.identifiers import split_names
 from medsegagent.language.languages import is_spoken, languages_of, words_of
 from medsegagent.language.request import Span
 from medsegagent.language.typos import corrections, split_compound
@@ -14,7 +15,6 @@ from medsegagent.vocabulary import Meaning, Vocabulary
 from medsegagent.vocabulary.phrases import Phrase, longest_term
 from medsegagent.vocabulary.text import Token, stem, tokenize
 
-_CAMEL = re.compile(r"(?<=[a-z])[a-z](?=[A-Z][a-z])|(?<=[a-z])[a-z](?=[A-Z]{2,}$)")
 BREAKS = frozenset(".;!?。；！？\n")
 LIST_MARKS = frozenset(",/+&、")
 
@@ -77,7 +77,7 @@ def span_of(instruction: str, items: Sequence[Item]) -> Span:
 
 def read_items(instruction: str, vocabulary: Vocabulary) -> list[Item]:
     """Tokens to items: the longest known term wins, misspelt words are corrected, compounds are taken apart."""
-    tokens = _repaired(_camel_split(instruction, tokenize(instruction), vocabulary), vocabulary)
+    tokens = _repaired(split_names(instruction, tokenize(instruction), vocabulary), vocabulary)
     spoken = languages_of(instruction, tokens, vocabulary)
     shouted = instruction.isupper()
     sides = {i: side for i, token in enumerate(tokens) if (side := _side(token, vocabulary, spoken))}
@@ -176,23 +176,6 @@ def _with_line_breaks(instruction: str, items: list[Item]) -> list[Item]:
         if out and "\n" in instruction[out[-1].end : item.start]:
             out.append(Item("\n", out[-1].end, item.start, mark="\n"))
         out.append(item)
-    return out
-
-
-def _camel_split(instruction: str, tokens: list[Token], vocabulary: Vocabulary) -> list[Token]:
-    """As in "BrainStem" and "OpticNrv" are two words each."""
-    out: list[Token] = []
-    for token in tokens:
-        written = instruction[token.start : token.end]
-        unknown = token.kind == "word" and len(written) == len(token.word) and token.stem not in vocabulary.stem_set
-        cut = _CAMEL.search(written) if unknown else None
-        if cut is None:
-            out.append(token)
-            continue
-        middle = token.start + cut.start() + 1
-        head, tail = token.word[: cut.start() + 1], token.word[cut.start() + 1 :]
-        out.append(replace(token, stem=stem(head), word=head, end=middle, capital=False))
-        out.append(replace(token, stem=stem(tail), word=tail, start=middle, capital=False))
     return out
 
 
