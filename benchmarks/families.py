@@ -33,22 +33,25 @@ class World:
         self.library = library
         self.draw = random.Random(seed)
         self._known: dict[str, Labels] = {}
-        self.concepts = [c for c in map(library.vocabulary.concept, sorted({i.id for i in library.cards_with}))]
+        self.concepts = list(map(library.vocabulary.concept, sorted({i.id for i in library.cards_with})))
         plain = [c for c in self.concepts if c.kind not in ("lesion", "region") and "." not in c.id and not c.members]
         self.names = [c.name for c in plain if self.selects(c.name)]
         self.paired = [c.name for c in plain if c.paired and self.selects(f"left {c.name}")]
         self.single = [c.name for c in plain if not c.paired and self.selects(c.name)]
 
     def selects(self, text: str) -> Labels:
+        """What a sentence selects, remembered."""
         if text not in self._known:
             self._known[text] = self.asked(text)
         return self._known[text]
 
     def asked(self, text: str) -> Labels:
+        """What a sentence selects."""
         chosen = medsegagent.match(text, self.library).labels
         return {card: frozenset(values) for card, values in chosen.items()}
 
     def union(self, *texts: str) -> Labels:
+        """What several sentences select together."""
         out: dict[str, frozenset[int]] = {}
         for text in texts:
             for card, values in self.selects(text).items():
@@ -72,7 +75,7 @@ Family = Callable[[World], Iterator[Case]]
 
 LISTS = (
     "{a}, {b}", "{a} and {b}", "{a} & {b}", "{a} + {b}", "{a}; {b}", "{a}\n{b}", "- {a}\n- {b}", "1. {a}\n2. {b}",
-    "{a} as well as {b}", "{a} plus {b}", "both {a} and {b}", "{a} along with {b}", "{a} / {b}", "segment {a}, {b}",
+    "{a} as well as {b}", "{a} plus {b}", "{a} along with {b}", "{a} / {b}", "segment {a}, {b}",
     "Please segment the {a} and the {b} in this scan.", "{a} and also {b}",
 )  # fmt: skip
 TRIPLES = (
@@ -125,20 +128,21 @@ def mixed_sides(world: World) -> Iterator[Case]:
 
 CARRIERS = (
     "segment {x}", "Segment the {x}.", "Please segment the {x}", "please outline {x}", "Could you segment the {x}?",
-    "can you contour the {x} for me", "I need the {x}", "I want a mask of the {x}", "give me the {x}", "show me the {x}",
-    "delineate {x} please", "{x} please", "{x}, please.", "{x}", "{x}!", "the {x}", "need {x} asap", "mask: {x}",
-    "Where is the {x}? Respond with a segmentation mask.", "Is it possible to segment the {x}?",
-    "Is there a model for the {x}?", "Would it be possible to get the {x} segmented?", "Contour of the {x}",
-    "segmentation of the {x}", "Automatic segmentation of {x}", "volume of the {x}", "How big is the {x}?",
-    "What is the volume of the {x}?", "Measure the {x}.", "Hi, I would like to have the {x} segmented, thanks!",
-    "ROI: {x}", "OAR: {x}", "only the {x}", "just the {x}, nothing else", "Extract the {x} from this image",
-    "Highlight the {x} in the attached scan", "Label the {x}", "Find the {x}", "Locate the {x} and segment it",
-    "I'm looking for the {x}", "We are interested in the {x}", "the {x} should be segmented", "the {x} has to be outlined",
+    "can you contour the {x} for me", "I need the {x}", "I want a mask of the {x}", "give me the {x}",
+    "show me the {x}", "delineate {x} please", "{x} please", "{x}, please.", "{x}", "{x}!", "the {x}",
+    "need {x} asap", "mask: {x}", "Where is the {x}? Respond with a segmentation mask.",
+    "Is it possible to segment the {x}?", "Is there a model for the {x}?",
+    "Would it be possible to get the {x} segmented?", "Contour of the {x}", "segmentation of the {x}",
+    "Automatic segmentation of {x}", "volume of the {x}", "How big is the {x}?", "What is the volume of the {x}?",
+    "Measure the {x}.", "Hi, I would like to have the {x} segmented, thanks!", "ROI: {x}", "OAR: {x}", "only the {x}",
+    "just the {x}, nothing else", "Extract the {x} from this image", "Highlight the {x} in the attached scan",
+    "Label the {x}", "Find the {x}", "Locate the {x} and segment it", "I'm looking for the {x}",
+    "We are interested in the {x}", "the {x} should be segmented", "the {x} has to be outlined",
     "My task is to annotate the {x}.", "let's do the {x}", "Draw the {x}", "target structure: {x}", "structure = {x}",
-    "Dear colleague, kindly contour the {x}. Best regards", "{x} only", "all voxels of the {x}", "72-year-old man. Segment the {x}.",
-    "45F, follow-up. {x} please", "History: fall from ladder. Outline the {x}.", "as accurately as possible: {x}",
-    "use all models for the {x}", "return the {x} as a mask", "output the {x} mask as NIfTI", "for my thesis I need the {x}",
-    "{x} (whole)", "\"{x}\"",
+    "Dear colleague, kindly contour the {x}. Best regards", "{x} only", "all voxels of the {x}",
+    "72-year-old man. Segment the {x}.", "45F, follow-up. {x} please", "History: fall from ladder. Outline the {x}.",
+    "as accurately as possible: {x}", "use all models for the {x}", "return the {x} as a mask",
+    "output the {x} mask as NIfTI", "for my thesis I need the {x}", "{x} (whole)", "\"{x}\"",
 )  # fmt: skip
 
 
@@ -153,8 +157,9 @@ def carriers(world: World) -> Iterator[Case]:
 
 
 BUT = (
-    "{a} without {b}", "{a} but not {b}", "{a} except {b}", "{a}, not {b}", "{a} excluding {b}", "{a}, don't touch the {b}",
-    "{a}, leave the {b} alone", "{a}; ignore the {b}", "everything of {a} but {b}", "only {a}, no {b}", "{a} - leave out the {b}",
+    "{a} without {b}", "{a} but not {b}", "{a} except {b}", "{a}, not {b}", "{a} excluding {b}",
+    "{a}, don't touch the {b}", "{a}, leave the {b} alone", "{a}; ignore the {b}", "everything of {a} but {b}",
+    "only {a}, no {b}", "{a} - leave out the {b}",
 )  # fmt: skip
 
 
@@ -208,8 +213,8 @@ def orders(world: World) -> Iterator[Case]:
 LOOKS = ("small", "mildly enlarged", "calcified", "heterogeneous", "residual", "unremarkable", "flurbish", "dilated")
 MADE_UP = ("frobnicator", "zorblax", "quuxoid", "blarfum", "Luschka", "Vandelay", "snorkelus")
 STRANGE = (
-    "{m} lobe of the {x}", "{m} of the {x}", "{x} {m}", "{m} duct", "{m} in the {x}", "the {m} near the {x}", "{m} bone",
-    "{m} nerve", "{m}", "segment the {m} of the {x}", "{m} process of the {x}", "left {m}",
+    "{m} lobe of the {x}", "{m} of the {x}", "{x} {m}", "{m} duct", "{m} in the {x}", "the {m} near the {x}",
+    "{m} bone", "{m} nerve", "{m}", "segment the {m} of the {x}", "{m} process of the {x}", "left {m}",
 )  # fmt: skip
 
 
@@ -217,7 +222,7 @@ def looks(world: World) -> Iterator[Case]:
     """How a thing looks changes nothing."""
     while True:
         name, side = world.thing()
-        look = world.draw.choice([look for look in LOOKS if look != "flurbish"])
+        look = world.draw.choice(LOOKS)
         text = world.draw.choice(("{s} {l} {n}", "{l} {s} {n}", "segment the {l} {s} {n}")).format(
             s=side, l=look, n=name
         )

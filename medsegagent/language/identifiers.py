@@ -53,7 +53,7 @@ def _by_side(word: str, vocabulary: Vocabulary) -> list[str]:
         head, tail = word.removeprefix(side), word.removesuffix(side)
         if head != word and _is_paired(head, vocabulary):
             return [side, head]
-        if tail != word and _is_paired(tail, vocabulary):
+        if tail != word and not tail.endswith(side) and _is_paired(tail, vocabulary):  # "adrenall" is a slip
             return [tail, side]
     return []
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -13,7 +12,7 @@ from medsegagent.language.request import Span
 from medsegagent.language.typos import corrections, split_compound
 from medsegagent.vocabulary import Meaning, Vocabulary
 from medsegagent.vocabulary.phrases import Phrase, longest_term
-from medsegagent.vocabulary.text import Token, stem, tokenize
+from medsegagent.vocabulary.text import Token, tokenize
 
 BREAKS = frozenset(".;!?。；！？\n")
 LIST_MARKS = frozenset(",/+&、")
@@ -67,6 +66,16 @@ class Item:
     def is_break(self) -> bool:
         """Whether a sentence ends here."""
         return self.mark in BREAKS and not self.joins
+
+
+_SHORTEST = 4
+
+
+def is_strange(item: Item, vocabulary: Vocabulary) -> bool:
+    """Whether a word is in no vocabulary, and no ordinary word either."""
+    unknown = not item.known and not item.mark and len(item.key) >= _SHORTEST
+    ordinary = item.key in vocabulary.stem_set or item.key in vocabulary.everyday or item.word in vocabulary.everyday
+    return unknown and not ordinary
 
 
 def span_of(instruction: str, items: Sequence[Item]) -> Span:
@@ -181,14 +190,23 @@ def _with_line_breaks(instruction: str, items: list[Item]) -> list[Item]:
 
 def _repaired(tokens: list[Token], vocabulary: Vocabulary) -> list[Token]:
     out: list[Token] = []
+    likely = [_likeliest(token, vocabulary) for token in tokens]
     for index, token in enumerate(tokens):
         if token.kind != "word" or len(token.stem) < 4 or token.stem in vocabulary.stem_set:
             out.append(token)
         elif pieces := split_compound(token, vocabulary):
             out += pieces
         else:
-            out.append(_best_correction(token, out[-2:], tokens[index + 1 : index + 3], vocabulary))
+            out.append(_best_correction(token, out[-2:], likely[index + 1 : index + 3], vocabulary))
     return out
+
+
+def _likeliest(token: Token, vocabulary: Vocabulary) -> Token:
+    """A misspelt word by itself, as a neighbour of another one: "urinery blader"."""
+    if token.kind != "word" or len(token.stem) < 4 or token.stem in vocabulary.stem_set:
+        return token
+    likely = corrections(token.stem, vocabulary)
+    return replace(token, stem=likely[0]) if likely else token
 
 
 def _best_correction(token: Token, before: list[Token], after: list[Token], vocabulary: Vocabulary) -> Token:

@@ -17,23 +17,6 @@ _AROUND = {"heart": "chest", "chest": "heart"}
 """Regions that one image shows together."""
 
 
-GENERIC = frozenset(
-    [
-        "bone",
-        "muscle",
-        "blood_vessels",
-        "arteries",
-        "veins",
-        "nervous_system",
-        "blood",
-        "cartilage",
-        "heart_chambers",
-        "wall",
-        "duct",
-    ]
-)
-
-
 @dataclass
 class Mention:
     """One concept named in items `first` to `last` (exclusive). The parser's steps refine it.
@@ -62,9 +45,9 @@ class Mention:
         return self.ids[0]
 
 
-def is_generic(mention: Mention) -> bool:
+def is_generic(mention: Mention, vocabulary: Vocabulary) -> bool:
     """As in "the bone", "the vessels": a noun that may stand for something named elsewhere."""
-    return mention.id in GENERIC and not mention.adjective
+    return vocabulary.concept(mention.id).generic and not mention.adjective
 
 
 def find_mentions(

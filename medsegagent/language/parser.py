@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medsegagent.errors import UsageError
+from medsegagent.language.accounting import unread_items
 from medsegagent.language.asking import Doubt, find_doubts, question_about
 from medsegagent.language.describing import best_description
 from medsegagent.language.imaging import is_imaging, read_modality, settle_homonyms
 from medsegagent.language.intent import find_intent, gives_orders
 from medsegagent.language.items import Item, read_items, span_of
 from medsegagent.language.mentions import Mention
-from medsegagent.language.naming import merged_targets
+from medsegagent.language.naming import merged_targets, target_name
 from medsegagent.language.passages import Passage, passages
 from medsegagent.language.repairs import repaired
-from medsegagent.language.request import Modality, Request, Target, Unresolved
+from medsegagent.language.request import Modality, Request, Span, Target, Unresolved
 from medsegagent.vocabulary import Vocabulary
 from medsegagent.vocabulary.concept import BODY_REGIONS
 
@@ -73,6 +74,7 @@ class _Reading:
         self._modality = read_modality(instruction, self._items, named)
         for passage in self._passages:
             passage.settle(self._modality)
+        self._strange = [(passage, found) for passage in self._passages for found in passage.drop_strange()]
 
     def request(self) -> Request:
         """The likeliest reading."""
@@ -105,7 +107,7 @@ class _Reading:
         items = self._items
         targets, excluded = self._targets(read, "target"), self._targets(read, "excluded")
         loose = [item for passage in read for item in passage.loose()]
-        intent = find_intent(items, loose)
+        intent = find_intent(items, loose, bool(targets))
         described = (
             best_description(items, self._vocabulary) if not targets and intent in ("segment", "measure") else None
         )
@@ -116,12 +118,33 @@ class _Reading:
                 self._instruction, [(items, Mention((id_,), 0, len(items), side))], self._vocabulary
             )
         context = tuple(dict.fromkeys(m.id for passage in read for m in passage.mentions if m.role == "context"))
-        unresolved = self._unresolved() if not targets else ()
+        unresolved = self._not_understood() or (self._unresolved() if not targets else ())
         refusal = self._refusal(intent, bool(targets), unresolved)
         return Request(
             instruction=self._instruction, intent=intent, targets=targets if refusal is None else (), modality=modality,
-            exclusions=excluded, context=context, unresolved=unresolved, refusal=refusal,
+            exclusions=excluded, context=context, unresolved=unresolved, unread=self._unread(unresolved),
+            refusal=refusal,
         )  # fmt: skip
+
+    def _not_understood(self) -> tuple[Unresolved, ...]:
+        """Phrases of which a part is strange, each with the name of the part that is known."""
+        found: dict[tuple[int, int], Unresolved] = {}
+        for passage, strange in self._strange:
+            span = span_of(self._instruction, passage.items[strange.first : strange.last])
+            names = (target_name(strange.mention.ids, "", self._vocabulary), *self._vocabulary.nearest(span.text[:60]))
+            found[span.start, span.end] = Unresolved(span=span, suggestions=tuple(dict.fromkeys(names))[:3])
+        return tuple(found.values())
+
+    def _unread(self, unresolved: Sequence[Unresolved]) -> tuple[Span, ...]:
+        """The strange words that are in no phrase which is told as a whole."""
+        told = [(item.span.start, item.span.end) for item in unresolved]
+        loose = (
+            passage.items[position]
+            for passage in self._passages
+            for position in unread_items(passage.items, passage.mentions, self._vocabulary)
+        )
+        spans = (span_of(self._instruction, [item]) for item in loose)
+        return tuple(span for span in spans if not any(a <= span.start < b for a, b in told))
 
     def _targets(self, read: Sequence[Passage], role: str) -> tuple[Target, ...]:
         wanted = [(passage.items, m) for passage in read for m in passage.mentions if m.role == role]

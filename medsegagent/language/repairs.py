@@ -143,7 +143,7 @@ def _is_exception(items: Sequence[Item], position: int) -> bool:
     if items[position].key != "but" or following is None or following.has("not", "but", "segment", "its", "in"):
         return False
     for item in reversed(items[max(0, position - _REACH) : position]):
-        if item.has("all"):
+        if item.has("all") or item.key.startswith("all "):
             return True
         if item.mark or item.has("and", "not", "segment"):
             return False

@@ -213,7 +213,7 @@ def _after(items: Sequence[Item], run: _Run, mentions: Sequence[Mention]) -> Men
         return None
     gap = items[run.last : found.first]
     fits = len(gap) < 5 and all(
-        i.has("filler", "num", "ord", "all", "of", "neutral", "first_n", "last")
+        i.has("filler", "num", "ord", "all", "of", "neutral", "first_n", "last", "appearance")
         or i.number is not None
         or i.mark in ("-", "'", ")", "_", "(")
         for i in gap

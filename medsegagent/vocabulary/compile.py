@@ -16,8 +16,11 @@ DATA = Path(__file__).parent / "data"
 LANGUAGES = tuple(sorted(file.stem for file in (DATA / "languages").glob("*.yaml")))
 """A language is a file there: its function words, and terms; `la` is read in every instruction."""
 _LISTS = frozenset({"part_of", "members", "set_mates", "is_a", "same_label"})
-_PLAIN = frozenset({"name", "kind", "region", "paired", "side", "number", "code", "needs", "default_site"})
+_REGIONS = frozenset({"exam_of"})
+_FLAGS = frozenset({"generic", "volume"})
+_PLAIN = frozenset({"name", "kind", "region", "paired", "side", "number", "code", "needs", "default_site", "sex"})
 _TERMS = frozenset({*LANGUAGES, "adj", "maybe", "also", "left", "right", "says", "says_left", "says_right", "label"})
+_MORE = (("sex", str), ("generic", bool), ("volume", bool))
 _ID = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")
 _SIZE_LIMIT = 2**20
 _ABBREVIATION = re.compile(r"[A-Z][A-Za-z0-9&/+]{0,5}")
@@ -129,21 +132,25 @@ def _add_concepts(content: Any, table: Table, where: str, known: Container[str] 
         if id_ not in known and not _ID.fullmatch(id_):
             raise VocabularyError("is no id", "Use small letters, digits, _ and one dot.", place)
         entry = (given or {}) if id_ in known else defaults | (given or {})
-        if unknown := sorted(entry.keys() - _LISTS - _PLAIN - _TERMS):
+        if unknown := sorted(entry.keys() - _LISTS - _REGIONS - _FLAGS - _PLAIN - _TERMS):
             raise VocabularyError(f"unknown keys {unknown}", "See data/README.md for the keys.", place)
         table["concepts"][id_] = _fields(id_, entry, place)
         _add_terms(id_, entry, table)
 
 
 def _fields(id_: str, entry: dict[str, Any], where: str) -> dict[str, Any]:
-    for key, type_ in (("kind", str), ("region", str), ("side", str), ("paired", bool), ("number", int)):
+    for key, type_ in (("kind", str), ("region", str), ("side", str), ("paired", bool), ("number", int), *_MORE):
         if not isinstance(entry.get(key, type_()), type_):
             raise VocabularyError(f"{key} is {entry[key]!r}", f"Give one of type {type_.__name__}.", where)
     name = str(entry.get("name") or id_.replace("_", " "))
     out: dict[str, Any] = {"name": name}
-    for key in _LISTS & entry.keys():
+    for key in (_LISTS | _REGIONS) & entry.keys():
         out[key] = _split(entry[key])
-    out |= {key: entry[key] for key in ("kind", "region", "paired", "side", "number", "default_site") if key in entry}
+    out |= {
+        key: entry[key]
+        for key in ("kind", "region", "paired", "side", "number", "default_site", "sex", *_FLAGS)
+        if key in entry
+    }
     if "code" in entry:
         out["code"] = str(entry["code"])
     if "needs" in entry:

@@ -15,7 +15,7 @@ from medsegagent.vocabulary.compile import CONCEPT_FIELDS, Table, compile_files,
 from medsegagent.vocabulary.concept import Concept
 from medsegagent.vocabulary.text import term_key
 
-_FORMAT = "4"
+_FORMAT = "5"
 """Part of the cache key: raise it when the compiled form changes."""
 _LOADED: dict[str, Vocabulary] = {}
 _LOADING = Lock()
@@ -216,7 +216,10 @@ class Vocabulary:
     def stems(self) -> tuple[str, ...]:
         """Every stem of every term and English word: what a misspelt word may have been."""
         keys = (key for key, codes in self._terms.items() if any(_is_for_typos(code) for code in codes))
-        return tuple(sorted({piece for key in keys for piece in key.split(" ") if len(piece) > 2 and piece.isascii()}))
+        pieces = {piece for key in keys for piece in key.split(" ") if len(piece) > 2 and piece.isascii()}
+        common = pieces & self._everyday  # Dutch "lever" is an ordinary English word
+        foreign = {piece for piece in common if {"en", "la"}.isdisjoint(self.languages_of(piece) or {"en"})}
+        return tuple(sorted(pieces - foreign))
 
     @cached_property
     def stem_set(self) -> frozenset[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from medsegagent.agents.llm.answers import Named, Reading
 from medsegagent.errors import MedSegAgentError
 from medsegagent.language import parse, with_modality
-from medsegagent.language.intent import gives_orders
+from medsegagent.language.intent import may_mislead
 from medsegagent.language.items import Item, read_items, span_of
 from medsegagent.language.request import Request, Span, Target
 from medsegagent.vocabulary import Vocabulary
@@ -65,7 +65,7 @@ def left_open(request: Request, vocabulary: Vocabulary) -> Open:
     is what stands in one list with them and is in no vocabulary ("the liver and the *frobnicator*").
     """
     text = request.instruction
-    if request.question is not None or gives_orders(text):
+    if request.question is not None or may_mislead(text):
         return Open((), request)
     items = read_items(text, vocabulary)
     if not request.targets:

@@ -29,7 +29,7 @@ from medsegagent.agents.thinking import (
 from medsegagent.cards.library import Library
 from medsegagent.errors import AnswerNeededError, ConfigError
 from medsegagent.language import parse
-from medsegagent.language.intent import gives_orders
+from medsegagent.language.intent import may_mislead
 from medsegagent.language.request import Request
 from medsegagent.matching import anatomy, label, modality
 from medsegagent.matching.selection import Selection
@@ -80,7 +80,7 @@ class AskingParserAgent(ParserAgent):
         return Open(() if is_settled else (rules.instruction,), nothing)
 
     def _is_suspect(self, instruction: str) -> bool:
-        suspect = gives_orders(instruction)
+        suspect = may_mislead(instruction)
         if suspect:
             self.asides.append(Warned(text="the instruction gives orders to the system; only the rules read it."))
         return suspect
