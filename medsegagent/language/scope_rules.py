@@ -1,7 +1,7 @@
 """Scopes as a table: what opens one, what it makes of the structures in it, and a sentence of each kind.
 
-A pattern is a row of steps; each step is a word class of the language files, or a word in quotes, or a mark. The example
-of each row is its test (tests/language/test_scopes.py).
+A pattern is a row of steps; each step is a word class of the language files, or a word in quotes, or a mark. Each
+row's example is its test (tests/language/test_scopes.py).
 """
 
 from __future__ import annotations
