@@ -86,7 +86,7 @@ SIDED = (
     "{s} {n}", "{n} {s}", "{n} ({s})", "{n}, {s}", "{S} {n}", "{n} on the {s}", "{s}-sided {n}", "{n} {l}", "{l} {n}",
     "{n} ({L})", "the {s} {n}",
 )  # fmt: skip
-POSITIONS = ("{s} {n}", "{n} {s}", "{n} ({s})", "{n} {L}", "{L} {n}", "{n} ({L})", "{n} on the {s}", "{S} {n}")
+POSITIONS = ("{s} {n}", "{n} {s}", "{n} ({s})", "{n} {L}", "{L} {n}", "{n} ({L})", "{S} {n}")
 
 
 def written(name: str, side: str, style: str) -> str:

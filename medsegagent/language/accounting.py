@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from medsegagent.language.imaging import is_imaging
-from medsegagent.language.items import Item, is_strange
+from medsegagent.language.items import SHORTEST, Item, is_strange
 from medsegagent.language.mentions import Mention, is_generic
+from medsegagent.language.written_names import FILE_ENDINGS, is_other_volume, name_at
 from medsegagent.vocabulary import Vocabulary
 
 _LOOKS = ("ed", "ing", "ly", "ous", "ish", "iert", "ierte", "ierten", "ierter", "iertes")
@@ -70,7 +71,22 @@ class _Phrase:
 
     def strange(self) -> tuple[int, int] | None:
         """The items that make the phrase strange, from the first to the last; None if all is well."""
-        return self._before() or self._after() or self._number() or self._head()
+        return self._written() or self._before() or self._after() or self._number() or self._head()
+
+    def _written(self) -> tuple[int, int] | None:
+        """A name with underscores that is understood in part only, or that names a margin around the structure."""
+        first = self._mention.first
+        while first and self._items[first - 1].end == self._items[first].start and name_at(self._items, first) == first:
+            first -= 1
+        last = name_at(self._items, first)
+        if last <= self._mention.first or last <= first:
+            return None
+        if is_other_volume(self._items[first:last], self._vocabulary):
+            return first, last
+        wanted = {i for m in [self._mention, *self._others] if m.role != "context" for i in range(m.first, m.last)}
+        loose = [self._items[i] for i in range(first, last) if i not in wanted and not self._items[i].mark]
+        strange = [i for i in loose if i.meanings or (not i.known and len(i.word) > 1) or i.has("position")]
+        return (first, last) if any(not is_imaging(i) and i.word not in FILE_ENDINGS for i in strange) else None
 
     def _before(self) -> tuple[int, int] | None:
         """A strange word or a place before the name; further away only if "of" or "in" links it."""
@@ -79,7 +95,7 @@ class _Phrase:
             item = self._items[position]
             if position in self._taken or is_imaging(item):
                 return None
-            if is_strange(item, self._vocabulary):
+            if self._is_unknown(item):
                 harmless = (item.word.endswith(_LOOKS) or apart) and not linked
                 return None if harmless else (position, self._mention.last)
             if item.has("position") and not linked and not apart and not self._lesion and not item.has("near", "side"):
@@ -101,6 +117,9 @@ class _Phrase:
         if position >= len(self._items) or position in self._taken:
             return None
         item = self._items[position]
+        ends = position + 1 >= len(self._items) or bool(self._items[position + 1].mark)
+        if item.has("position") and not self._lesion and not item.has("side", "near") and ends:
+            return self._mention.first, position + 1  # "pterygoid muscle, medial" has no comma in plans
         looks = item.word.endswith(("ed", "ing", "ly")) or not item.word.isascii()
         if is_strange(item, self._vocabulary) and not looks:
             return self._mention.first, position + 1
@@ -139,8 +158,13 @@ class _Phrase:
         """As in "liver spleen bones", a list without commas."""
         return any(m.last == before.first for m in self._others)
 
+    def _is_unknown(self, item: Item) -> bool:
+        """In no vocabulary as a word of its own: "lacrimal" makes a gland, not a bone."""
+        ordinary = item.key in self._vocabulary.everyday or item.word in self._vocabulary.everyday
+        return not item.known and not item.mark and len(item.key) >= SHORTEST and not ordinary
+
     def _steps_over(self, item: Item) -> bool:
-        return item.has("side", "side_mark", "all", "appearance") or item.mark in ("-", "'")
+        return item.has("side", "side_mark", "all", "appearance") or item.mark in ("-", "'", "_")
 
     def _is_of_the_image(self, position: int) -> bool:
         before = self._items[position - 1] if position else None

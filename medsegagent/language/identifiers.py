@@ -27,7 +27,7 @@ def _split(instruction: str, token: Token, vocabulary: Vocabulary) -> Iterator[T
     if token.kind != "word" or not written.isascii() or not written.isalpha() or token.stem in vocabulary.stem_set:
         yield token
         return
-    pieces = _by_case(written) or _by_side(token.word, vocabulary) or [written]
+    pieces = _by_case(written) or _by_side(token.word, vocabulary) or _by_term(token, vocabulary) or [written]
     if len(pieces) == 1:
         yield token
         return
@@ -56,6 +56,18 @@ def _by_side(word: str, vocabulary: Vocabulary) -> list[str]:
         if tail != word and not tail.endswith(side) and _is_paired(tail, vocabulary):  # "adrenall" is a slip
             return [tail, side]
     return []
+
+
+def _by_term(token: Token, vocabulary: Vocabulary) -> list[str]:
+    """As in "hardpalate", "SPINALCORD": a term of several words without the gaps."""
+    key = vocabulary.squashed.get(token.stem, "")
+    rest, pieces = token.word, []
+    for stem_ in key.split(" ")[:-1] if key else ():
+        if not rest.startswith(stem_):
+            return []
+        pieces.append(stem_)
+        rest = rest.removeprefix(stem_)
+    return [*pieces, rest] if pieces else []
 
 
 def _is_paired(word: str, vocabulary: Vocabulary) -> bool:

@@ -68,12 +68,12 @@ class Item:
         return self.mark in BREAKS and not self.joins
 
 
-_SHORTEST = 4
+SHORTEST = 4
 
 
 def is_strange(item: Item, vocabulary: Vocabulary) -> bool:
     """Whether a word is in no vocabulary, and no ordinary word either."""
-    unknown = not item.known and not item.mark and len(item.key) >= _SHORTEST
+    unknown = not item.known and not item.mark and len(item.key) >= SHORTEST
     ordinary = item.key in vocabulary.stem_set or item.key in vocabulary.everyday or item.word in vocabulary.everyday
     return unknown and not ordinary
 

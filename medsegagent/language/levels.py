@@ -90,7 +90,9 @@ def _says_vertebra(items: Sequence[Item], position: int) -> bool:
     if not items[position].has("sequence_or_level"):
         return False
     after, before = position + 1, position - 1
-    while after < len(items) and (_joins(items[after]) or items[after].has("sequence_or_level")):
+    while after < len(items) and (
+        _joins(items[after]) or items[after].has("sequence_or_level") or items[after].mark == "_"
+    ):
         after += 1
     while before >= 0 and (_joins(items[before]) or items[before].has("sequence_or_level")):
         before -= 1

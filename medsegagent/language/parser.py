@@ -10,7 +10,7 @@ from medsegagent.language.asking import Doubt, find_doubts, question_about
 from medsegagent.language.describing import best_description
 from medsegagent.language.imaging import is_imaging, read_modality, settle_homonyms
 from medsegagent.language.intent import find_intent, gives_orders
-from medsegagent.language.items import Item, read_items, span_of
+from medsegagent.language.items import Item, is_strange, read_items, span_of
 from medsegagent.language.mentions import Mention
 from medsegagent.language.naming import merged_targets, target_name
 from medsegagent.language.passages import Passage, passages
@@ -65,7 +65,7 @@ class _Reading:
     def __init__(self, instruction: str, vocabulary: Vocabulary) -> None:
         self._instruction = instruction
         self._vocabulary = vocabulary
-        self._items = repaired(instruction, settle_homonyms(read_items(instruction, vocabulary)))
+        self._items = repaired(instruction, settle_homonyms(read_items(instruction, vocabulary)), vocabulary)
         plain = read_modality(instruction, self._items, ())
         sequences = "CT" not in plain.families or "MR" in plain.families
         self._regions = self._find_regions(plain)
@@ -109,7 +109,9 @@ class _Reading:
         loose = [item for passage in read for item in passage.loose()]
         intent = find_intent(items, loose, bool(targets))
         described = (
-            best_description(items, self._vocabulary) if not targets and intent in ("segment", "measure") else None
+            best_description(items, self._vocabulary)
+            if not targets and not self._is_strange() and intent in ("segment", "measure")
+            else None
         )
         if described is not None and described.score >= 0.5:
             id_, _, own_side = described.id.partition("@")
@@ -125,6 +127,11 @@ class _Reading:
             exclusions=excluded, context=context, unresolved=unresolved, unread=self._unread(unresolved),
             refusal=refusal,
         )  # fmt: skip
+
+    def _is_strange(self) -> bool:
+        """Whether a phrase has a word that is in no term and no description."""
+        words = (item for passage, found in self._strange for item in passage.items[found.first : found.last])
+        return any(is_strange(item, self._vocabulary) or item.mark in ("_", "~") for item in words)
 
     def _not_understood(self) -> tuple[Unresolved, ...]:
         """Phrases of which a part is strange, each with the name of the part that is known."""

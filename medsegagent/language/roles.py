@@ -54,7 +54,9 @@ def _generic_words(items: Sequence[Item], mentions: Sequence[Mention], vocabular
 def _is_in_list(items: Sequence[Item], mention: Mention, mentions: Sequence[Mention]) -> bool:
     others = [m for m in mentions if m is not mention and m.role == "target"]
     gaps = (items[min(m.last, mention.last) : max(m.first, mention.first)] for m in others)
-    return any(is_list(gap) and not any(i.has("filler") and not i.has("and") for i in gap[1:]) for gap in gaps)
+    return any(
+        is_list(gap, ",/+&、-;\n") and not any(i.has("filler") and not i.has("and") for i in gap[1:]) for gap in gaps
+    )
 
 
 def _is_background(items: Sequence[Item], mention: Mention) -> bool:

@@ -215,6 +215,7 @@ def _after(items: Sequence[Item], run: _Run, mentions: Sequence[Mention]) -> Men
     fits = len(gap) < 5 and all(
         i.has("filler", "num", "ord", "all", "of", "neutral", "first_n", "last", "appearance")
         or i.number is not None
+        or not i.known  # whatever it is, it is told; the side is not lost
         or i.mark in ("-", "'", ")", "_", "(")
         for i in gap
     )
@@ -332,8 +333,8 @@ def _from_region(mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
                 mention.side = regions[0].side
 
 
-def is_list(gap: Sequence[Item]) -> bool:
+def is_list(gap: Sequence[Item], marks: str = ",/+&、-") -> bool:
     """Whether these items only join the members of a list."""
     return 0 < len(gap) < 6 and all(
-        item.has("and", "or", "filler", "side", "all") or item.mark in (",", "/", "+", "&", "、", "-") for item in gap
+        item.has("and", "or", "filler", "side", "all") or (item.mark and item.mark in marks) for item in gap
     )

@@ -27,12 +27,13 @@ _ABBREVIATION = re.compile(r"[A-Z][A-Za-z0-9&/+]{0,5}")
 
 Table = dict[str, Any]
 """`concepts`: id -> fields; `terms`: key -> meanings; `says`: [words, id]; `everyday`: common words;
+`rt_names`: part -> abbreviation -> words;
 `languages`: key of a concept's term -> the languages that have it; `letters`: language -> letters that tell it."""
 
 
 def empty_table() -> Table:
     """A table without any entry."""
-    return {"concepts": {}, "terms": {}, "says": [], "everyday": [], "languages": {}, "letters": {}}
+    return {"concepts": {}, "terms": {}, "says": [], "everyday": [], "languages": {}, "letters": {}, "rt_names": {}}
 
 
 def data_files() -> list[Path]:
@@ -57,6 +58,8 @@ def compile_files(files: Iterable[Path], added: Iterable[tuple[Path, bytes]] = (
             table["everyday"] = sorted({stem(word) for word in content.split()})
         elif file.stem == "words":
             _add_words(content, table, str(file))
+        elif file.stem == "rt_names":
+            table["rt_names"] = _rt_names(content, str(file))
         elif file.parent.name == "languages":
             _add_language(content, table, str(file), file.stem)
         else:
@@ -208,6 +211,18 @@ def _variants(term: str) -> Iterator[str]:
         yield key
     if any(char in term for char in "äöüÄÖÜ"):  # people also type the bare letter
         yield " ".join(token.stem for token in tokenize(term.translate(str.maketrans("äöüÄÖÜ", "aouAOU"))))
+
+
+def _rt_names(content: Any, where: str) -> dict[str, dict[str, str]]:
+    """Abbreviations in lower case, by the place in a name where they stand for something."""
+    if not isinstance(content, dict):
+        raise VocabularyError("needs a mapping", "See data/README.md.", where)
+    names = {
+        part: {str(short).lower(): str(words) for short, words in content[part].items()}
+        for part in ("first", "last", "words")
+    }
+    lists = {part: {word.lower(): "" for word in _split(content[part])} for part in ("volumes", "margins")}
+    return names | lists
 
 
 def _add_language_of(term: str, language: str, table: Table) -> None:

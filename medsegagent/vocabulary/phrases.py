@@ -47,11 +47,15 @@ def longest_term(
     position = first
     while position < len(tokens) and len(pieces) < min(reach, _LONGEST):
         token = tokens[position]
+        if pieces and token.starts_line:
+            break
         if pieces and position in step_over:
             inside.append(position)
         elif not pieces or not _skippable(token):
             if token.kind == "mark" and (token.stem not in _JOINERS or tokens[first].kind == "number"):
                 break
+            if token.kind == "mark" and tokens[position - 1].kind == "mark":
+                break  # "(left) - pulmonary artery"
             if token.kind != "mark":
                 pieces.append(token.stem)
                 meanings = vocabulary.meanings(" ".join(pieces))

@@ -15,7 +15,7 @@ from medsegagent.vocabulary.compile import CONCEPT_FIELDS, Table, compile_files,
 from medsegagent.vocabulary.concept import Concept
 from medsegagent.vocabulary.text import term_key
 
-_FORMAT = "5"
+_FORMAT = "6"
 """Part of the cache key: raise it when the compiled form changes."""
 _LOADED: dict[str, Vocabulary] = {}
 _LOADING = Lock()
@@ -43,6 +43,8 @@ class Vocabulary:
         self._says: list[list[str]] = table["says"]
         self._everyday = frozenset(table["everyday"])
         self._languages: dict[str, list[str]] = table["languages"]
+        self.rt_names: dict[str, dict[str, str]] = table["rt_names"]
+        """How radiotherapy plans abbreviate: "first", "last", "words", ... -> abbreviation -> words."""
         self.letters: dict[str, str] = table["letters"]
         """Language -> letters that hardly any other language has."""
         self._groups: dict[str, list[str]] = table.get("closures", {})
@@ -211,6 +213,11 @@ class Vocabulary:
             first, _, _ = key.partition(" ")
             reach[first] = max(reach.get(first, 0), key.count(" ") + 1)
         return reach
+
+    @cached_property
+    def squashed(self) -> dict[str, str]:
+        """Terms of several words written as one -> their key."""
+        return {key.replace(" ", ""): key for key in self._terms if " " in key[2:-2] and key.isascii()}
 
     @cached_property
     def stems(self) -> tuple[str, ...]:
