@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import SHORTEST, Item, is_strange
 from medsegagent.language.mentions import Mention, is_generic
-from medsegagent.language.written_names import FILE_ENDINGS, is_other_volume, name_at
+from medsegagent.language.written_names import FILE_ENDINGS, LONGEST_NAME, is_other_volume, name_at
 from medsegagent.vocabulary import Vocabulary
 
 _LOOKS = ("ed", "ing", "ly", "ous", "ish", "iert", "ierte", "ierten", "ierter", "iertes")
@@ -27,6 +27,8 @@ _LINKS = frozenset({"of", "in", "near", "whose"})
 _KIND_OF = {"bone": "bone", "muscle": "muscle", "muscles": "muscle", "bones": "bone", "gland": "gland"}
 _FITS = {"bone": ("bone", "group", "joint", "region"), "muscle": ("muscle", "group", "organ", "part", "region")}
 _REACH = 6
+_NEAR = 40
+"""Items around a mention in which other mentions matter to it."""
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,9 @@ class _Phrase:
         self, items: Sequence[Item], mentions: Sequence[Mention], mention: Mention, vocabulary: Vocabulary
     ) -> None:
         self._items, self._mention, self._vocabulary = items, mention, vocabulary
-        self._taken = {i for m in mentions if m is not mention for i in range(m.first, m.last)}
-        self._others = [m for m in mentions if m is not mention]
+        near = (mention.first - _NEAR, mention.last + _NEAR)
+        self._others = [m for m in mentions if m is not mention and m.last >= near[0] and m.first <= near[1]]
+        self._taken = {i for m in self._others for i in range(m.first, m.last)}
         self._lesion = vocabulary.concept(mention.id).kind == "lesion"
 
     def strange(self) -> tuple[int, int] | None:
@@ -76,7 +79,15 @@ class _Phrase:
     def _written(self) -> tuple[int, int] | None:
         """A name with underscores that is understood in part only, or that names a margin around the structure."""
         first = self._mention.first
-        while first and self._items[first - 1].end == self._items[first].start and name_at(self._items, first) == first:
+        near = self._items[max(0, first - 1) : self._mention.last + 1]
+        if not any(item.mark in ("_", "~", "^") for item in near):
+            return None
+        while (
+            first > self._mention.first - LONGEST_NAME
+            and first
+            and self._items[first - 1].end == self._items[first].start
+            and name_at(self._items, first) == first
+        ):
             first -= 1
         last = name_at(self._items, first)
         if last <= self._mention.first or last <= first:

@@ -210,7 +210,10 @@ class Composer:
         if any(item.has("and", "or", "not", "near", "modality", "segment") or item.mark for item in gap):
             return False
         said = self._items[family.last - 1].key.rpartition(" ")[2]
-        linked = family.id == "artery_of" or said == "of"  # "arteries feeding the heart", "tip of the spleen"
+        linked = family.id == "artery_of" or said in (
+            "of",
+            "around",
+        )  # "arteries feeding the heart", "tip of the spleen"
         if linked or any(item.has("of", "in", "from_") for item in gap):
             return len(gap) < 6
         return not gap and (site.adjective or self._items[site.first].start - self._items[family.last - 1].end <= 1)

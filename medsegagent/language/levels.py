@@ -18,6 +18,8 @@ _BEYOND = ("vertebra_l6",)
 ORDER = tuple(f"vertebra_{letter}{number}" for letter in "ctls" for number in range(1, _COUNTS[letter] + 1))
 _RANGE_MARKS = frozenset("-–—~〜～−‐‑")
 _TO_WORDS = ("to",)
+_REACH = 8
+"""Items within which a word for vertebrae is looked for."""
 
 
 @dataclass(frozen=True)
@@ -90,14 +92,16 @@ def _says_vertebra(items: Sequence[Item], position: int) -> bool:
     if not items[position].has("sequence_or_level"):
         return False
     after, before = position + 1, position - 1
-    while after < len(items) and (
-        _joins(items[after]) or items[after].has("sequence_or_level") or items[after].mark == "_"
-    ):
+    while after < min(len(items), position + _REACH) and _goes_on(items[after]):
         after += 1
-    while before >= 0 and (_joins(items[before]) or items[before].has("sequence_or_level")):
+    while before > position - _REACH and before >= 0 and _goes_on(items[before]):
         before -= 1
     around = [*items[max(0, before) : before + 1], *items[after : after + 1]]
     return any("vertebra" in item.key or "vertebral" in item.key for item in around if item.meanings)
+
+
+def _goes_on(item: Item) -> bool:
+    return _joins(item) or item.has("sequence_or_level") or item.mark == "_"
 
 
 def _joined(items: Sequence[Item], position: int) -> int | None:

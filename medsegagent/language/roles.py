@@ -30,10 +30,25 @@ def assign_roles(items: Sequence[Item], mentions: Sequence[Mention], vocabulary:
             else:
                 lesion = vocabulary.concept(mention.id).kind == "lesion"
                 mention.weak = not lesion and _names_the_image(items, mention)
+    _levels_of_images(items, mentions, vocabulary)
     _keep_lists_together(items, mentions, vocabulary)
     _contexts(items, mentions, vocabulary)
     absorb_parts(items, mentions, vocabulary)
     _generic_words(items, mentions, vocabulary)
+
+
+def _levels_of_images(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
+    """As in "psoas muscle at L3", "visceral fat, L3 level": the slice, beside what is wanted in it."""
+    for mention in mentions:
+        before = items[mention.first - 1] if mention.first else None
+        after = items[mention.last] if mention.last < len(items) else None
+        says_so = (before is not None and before.word == "at") or (
+            after is not None and after.word in ("level", "levels")
+        )
+        wanted = [m for m in mentions if m is not mention and m.role == "target"]
+        others = any(vocabulary.concept(m.id).region != "spine" for m in wanted)
+        if mention.role == "target" and mention.id.startswith("vertebra_") and says_so and others:
+            mention.role = "context"
 
 
 def _generic_words(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:

@@ -84,6 +84,8 @@ class _Scope:
             return False
         if item.mark == ":" and self._role == "context":
             return True
+        if self._role == "excluded" and item.has("segment") and _starts_clause(self._items, position):
+            return True  # "ignore it and segment the kidney"
         if item.mark in _COMMAS:
             return self._role == "context" or (
                 bool(self._seen) and _ends_scope(self._items, position, self._opened_first)
@@ -93,6 +95,11 @@ class _Scope:
             or item.word == "do"
             or (item.has("segment", "measure") and not item.has("thing"))
         )
+
+
+def _starts_clause(items: Sequence[Item], position: int) -> bool:
+    before = items[position - 1] if position else None
+    return before is not None and not items[position].has("neutral") and (before.has("and") or bool(before.mark))
 
 
 def _effect_at(items: Sequence[Item], position: int) -> str:

@@ -8,6 +8,8 @@ from medsegagent.cards.binding import Binding, bind_label
 from medsegagent.language.items import Item
 from medsegagent.vocabulary import Sided, Vocabulary
 
+LONGEST_NAME = 24
+"""Items; a name is short, a text may be one long row of underscores."""
 _GLUE = frozenset("_^~")
 _SIDES = frozenset(["l", "r", "left", "right"])
 _KINDS = {
@@ -27,7 +29,7 @@ def name_at(items: Sequence[Item], position: int) -> int:
     if items[position].mark not in ("", "~") or (position and _glued(items, position - 1)):
         return position
     last, has_glue = position, items[position].mark == "~"
-    while last + 1 < len(items) and _glued(items, last):
+    while last + 1 < min(len(items), position + LONGEST_NAME) and _glued(items, last):
         last += 1
         has_glue = has_glue or items[last].mark == "_" or items[last].mark == "^"
     while last > position and items[last].mark and items[last].mark not in _GLUE:

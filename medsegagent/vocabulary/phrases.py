@@ -45,7 +45,8 @@ def longest_term(
     pieces: list[str] = []
     inside: list[int] = []
     position = first
-    while position < len(tokens) and len(pieces) < min(reach, _LONGEST):
+    end = min(len(tokens), first + 3 * _LONGEST)  # marks and articles between the pieces included
+    while position < end and len(pieces) < min(reach, _LONGEST):
         token = tokens[position]
         if pieces and token.starts_line:
             break
