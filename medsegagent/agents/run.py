@@ -128,12 +128,12 @@ def segment(
         if isinstance(last, Refused):
             raise last.error
         if isinstance(last, Planned):
-            warnings = tuple(talk.warnings)
+            warnings = (*last.selection.notes, *talk.warnings)
             return RunResult(selection=last.selection, plan=last.plan, warnings=warnings, usage=talk.usage)
         if executed is None or not isinstance(last, Reported) or folder is None:
             raise RuntimeError(f"the conversation ended with {type(last).__name__}")
         workspace.add_seconds("total", time.perf_counter() - started)
-        warnings = (*talk.warnings, *executed.warnings, *last.warnings)
+        warnings = (*executed.selection.notes, *talk.warnings, *executed.warnings, *last.warnings)
         asked = what_was_asked(instruction, modality=modality, options=options, mind=mind, library=library)
         record = _record(executed, workspace, warnings) | talk.record(library) | {"asked": asked}
         assert workspace.segmentation is not None  # the Executor has executed
