@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -12,14 +11,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from medsegagent.cards import shelf
+from medsegagent.cards import cached_library
 from medsegagent.cards.binding import Binding, bind
 from medsegagent.cards.card import DatasetCard, card_fields
 from medsegagent.cards.channels import Accepted, card_accepts
 from medsegagent.errors import CardError
+from medsegagent.untrusted import read_json_object, reason
 from medsegagent.vocabulary import Sided, Vocabulary, load
 
 _CARD_SIZE_LIMIT = 4 * 2**20
+_MOST_COMPLAINTS = 10
 _WORTH_COMPILING = 50
 """Files; fewer are read as fast as their compiled form."""
 
@@ -81,11 +82,11 @@ class Library:
         listed, vocabulary = tuple(files), vocabulary or load()
         if len(listed) < _WORTH_COMPILING:
             return cls._read(listed, vocabulary)
-        key = shelf.key_of(listed, vocabulary.digest)
-        compiled = shelf.read(listed, key)
+        key = cached_library.key_of(listed, vocabulary.digest)
+        compiled = cached_library.read(listed, key)
         if compiled is None:
             library = cls._read(listed, vocabulary)
-            shelf.write(listed, key, _compiled(library))
+            cached_library.write(listed, key, _compiled(library))
             return library
         return cls._opened(compiled, vocabulary)
 
@@ -108,7 +109,7 @@ class Library:
     @classmethod
     def _opened(cls, compiled: dict[str, Any], vocabulary: Vocabulary) -> Library:
         problems = tuple(CardError(*texts) for texts in compiled["problems"])
-        library = cls(shelf.Lazy(compiled["cards"], DatasetCard.model_validate), problems, vocabulary)
+        library = cls(cached_library.Lazy(compiled["cards"], DatasetCard.model_validate), problems, vocabulary)
         names = tuple(compiled["cards"])
         kinds = tuple(
             tuple(frozenset(Accepted(*item) for item in channel) for channel in channels)
@@ -116,9 +117,9 @@ class Library:
         )
         # What is compiled takes the place of what the properties would compute.
         vars(library).update(
-            label_values=shelf.Lazy(compiled["cards"], lambda card: _values(card["labels"])),
+            label_values=cached_library.Lazy(compiled["cards"], lambda card: _values(card["labels"])),
             channels=dict(zip(names, (kinds[i] for i in compiled["channels"]["of"]), strict=True)),
-            bindings=shelf.Lazy(compiled["bindings"], _bindings),
+            bindings=cached_library.Lazy(compiled["bindings"], _bindings),
             cards_with={
                 Sided(*key.split("|")): tuple(names[i] for i in places) for key, places in compiled["index"].items()
             },
@@ -209,17 +210,14 @@ def load_card(file: Path) -> DatasetCard:
         CardError: Naming file, field, value and what was expected.
     """
     try:
-        if file.stat().st_size > _CARD_SIZE_LIMIT:
-            raise CardError(f"larger than {_CARD_SIZE_LIMIT >> 20} MiB", "A card is a small JSON file.", str(file))
-        raw: Any = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CardError(f"not a readable JSON file ({error})", "Fix the file or remove it.", str(file)) from error
-    if not isinstance(raw, dict):
-        raise CardError(f"holds a JSON {type(raw).__name__}, not an object", "See docs/add_a_card.md.", str(file))
+        raw = read_json_object(file, _CARD_SIZE_LIMIT)
+    except (OSError, ValueError) as error:
+        what = f"not a readable JSON file ({reason(error)})"
+        raise CardError(what, "Fix the file or remove it; docs/add_a_card.md shows a valid card.", str(file)) from error
     try:
         return DatasetCard.model_validate(card_fields(raw, file.stem))
     except ValidationError as error:
-        wrong = "; ".join(_complaint(item) for item in error.errors())
+        wrong = "; ".join(_complaint(item) for item in error.errors()[:_MOST_COMPLAINTS])
         raise CardError(wrong, "Fix these fields; docs/add_a_card.md shows a valid card.", str(file)) from error
 
 

@@ -86,7 +86,7 @@ def check_cards(
     from medsegagent.cards.checking import check_card
     from medsegagent.cards.library import Library
     from medsegagent.cli.card_views import show_findings
-    from medsegagent.models.store import find_installed
+    from medsegagent.engines.installed import find_installed
     from medsegagent.vocabulary import load
 
     terms = load(vocabulary or ())

@@ -17,14 +17,19 @@ def demo(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Hide the agents' conversation.")] = False,
 ) -> None:
     """Run the whole road on a synthetic patient with tiny demo models: no key, no download, no GPU."""
-    from medsegagent.agents.demo import INSTRUCTION, run_demo
-    from medsegagent.cli.running import bars
+    from medsegagent.cli.one_case import bars
     from medsegagent.cli.views import show_message, show_result
+    from medsegagent.road.demo import INSTRUCTION, run_demo
+    from medsegagent.road.events import Event, Progress, Said
 
-    listener = None if quiet else show_message
-    with bars() as progress:
-        result = run_demo(
-            out, instruction=instruction or INSTRUCTION, seed=seed, overwrite=True, listener=listener, progress=progress
-        )
+    with bars() as shown:
+
+        def show(event: Event) -> None:
+            if isinstance(event, Progress):
+                shown(event.model, event.done, event.total)
+            elif isinstance(event, Said) and not quiet:
+                show_message(event.agent, event.content.summary)
+
+        result = run_demo(out, instruction=instruction or INSTRUCTION, seed=seed, overwrite=True, on_event=show)
     show_result(result.run, result.dice)
     screen.out.print("The patient is synthetic and so are the models' training patients: this shows the road only.")

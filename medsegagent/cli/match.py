@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from medsegagent.cli import screen
-from medsegagent.cli.minds import (
+from medsegagent.cli.llm_options import (
     AllowRemoteOption,
     ConfigOption,
     MaxCallsOption,
@@ -59,7 +59,8 @@ def match(
     cards = Library.load(library, vocabulary or ())
     for error in cards.problems:
         screen.warn(str(error))
-    selection, dropped = choose(instruction, cards, thinker, modality, verbose=verbose, reasons=explain)
+    decision = choose(instruction, cards, thinker, modality, verbose=verbose, reasons=explain)
+    selection, dropped = decision.selection, decision.dropped if explain else ()
     if as_json:
         screen.as_json(selection_json(selection, dropped))
     else:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from medsegagent.cli.minds import (
+from medsegagent.cli.llm_options import (
     AllowRemoteOption,
     ConfigOption,
     MaxCallsOption,
@@ -161,29 +161,36 @@ def segment(
     no_cache: NoCacheOption = False,
 ) -> None:
     """Segment what INSTRUCTION asks for. Research software, not a medical device."""
-    from medsegagent.agents.workspace import Options
-    from medsegagent.cards.library import Library
-    from medsegagent.cli.running import image_arguments, run_case, show_run
+    from medsegagent.cli.one_case import CaseRunner, image_arguments, show_run
     from medsegagent.errors import UsageError
-    from medsegagent.inference.choice import Choice, weights_named
-    from medsegagent.inference.effort import Effort, folds_named
+    from medsegagent.models.effort import folds_named
+    from medsegagent.planning.choice import weights_named
+    from medsegagent.road.options import Options
+    from medsegagent.road.segmenter import KEEP_BYTES, Segmenter
 
     if bool(image) == bool(cases):
-        raise UsageError("give one case with -i, or several with --cases", "One of the two.", "-i")
-    weights = weights_named(weight or ())
+        raise UsageError("give one case with -i, or several with --cases", "One of the two.", "image")
     options = Options(
-        device=device,
+        max_models=max_models,
+        prefer=tuple(prefer or ()),
+        only=tuple(only or ()),
+        exclude=tuple(exclude or ()),
+        weights=weights_named(weight or ()),
+        folds=folds_named(folds or ()),
+        mirror=tta,
+        tile_step=step_size,
+        fast=fast,
+        roi=roi == "auto",
+        isolate=isolate,
+        fusion=fusion,
+        keep_outliers=keep_outliers,
+        modality=modality,
+        series=series,
         force=force,
         dry_run=dry_run,
         separate=separate,
         keep_predictions=keep_predictions,
         formats=tuple(formats or ()),
-        series=series,
-        choice=Choice(max_models, tuple(prefer or ()), tuple(only or ()), tuple(exclude or ()), weights),
-        fusion=fusion,
-        keep_outliers=keep_outliers,
-        effort=Effort(folds_named(folds or ()), tta, step_size, fast, roi == "auto"),
-        isolate=isolate,
     )
     thinker = mind_from(
         mind,
@@ -196,18 +203,26 @@ def segment(
         no_cache=no_cache,
         may_ask=not no_input and not cases,
     )
-    how: dict[str, Any] = {
-        "library": Library.load(library, vocabulary) if vocabulary else library,
-        "modality": modality,
-        "models_dir": models_dir,
-        "options": options,
-        "overwrite": overwrite,
-        "mind": thinker,
-        "verbose": verbose,
-        "may_install": "never" if offline else "yes" if yes else "ask",
-    }
+    if out is None and not dry_run:
+        raise UsageError("no output folder given", "Name one with -o DIR.", "out")
+    segmenter = Segmenter(
+        library,
+        models_dir=models_dir,
+        vocabulary=vocabulary or (),
+        device=device,
+        mind=thinker,
+        keep_bytes=KEEP_BYTES if cases else 0,
+    )
+    runner = CaseRunner(
+        segmenter,
+        options,
+        overwrite=overwrite,
+        verbose=verbose,
+        may_ask=not no_input,
+        may_install="never" if offline else "yes" if yes else "ask",
+    )
     if cases:
-        from medsegagent.cli.many import run_cases
+        from medsegagent.cli.batch import run_cases
 
-        raise typer.Exit(run_cases(instruction, cases, out, **how))
-    show_run(run_case(instruction, image_arguments(image or []), out, may_ask=not no_input, **how))
+        raise typer.Exit(run_cases(instruction, cases, out, runner))
+    show_run(runner.run(instruction, image_arguments(image or []), out))

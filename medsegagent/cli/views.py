@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from medsegagent.cli import screen
-from medsegagent.inference.plan import Plan
 from medsegagent.language.request import Question, Request
 from medsegagent.matching.selection import Dropped, LabelExpression, Selection
+from medsegagent.planning.plan import Plan
 from medsegagent.wording import some
 
 if TYPE_CHECKING:
-    from medsegagent.agents.messages import Content
-    from medsegagent.agents.run import RunResult
     from medsegagent.cards.library import Library
+    from medsegagent.road.result import Result
 
 _MOST_LABELS = 2
 _MOST_VALUES = 3
@@ -133,7 +132,7 @@ def show_plan(plan: Plan) -> None:
     screen.out.print(f"device: {plan.device} ({plan.device_reason})")
 
 
-def show_result(result: RunResult, truth: dict[str, float] | None = None) -> None:
+def show_result(result: Result, truth: dict[str, float] | None = None) -> None:
     """Show the table of structures.
 
     Args:
@@ -154,9 +153,9 @@ def show_result(result: RunResult, truth: dict[str, float] | None = None) -> Non
     screen.out.print(f"files: {escape(str(result.folder))}")
 
 
-def show_message(source: str, content: Content) -> None:
+def show_message(agent: str, summary: str) -> None:
     """One line of the conversation."""
-    screen.err.print(f"[bold cyan]{escape(source):>15}[/] {escape(content.summary)}", soft_wrap=True)
+    screen.err.print(f"[bold cyan]{escape(agent):>15}[/] {escape(summary)}", soft_wrap=True)
 
 
 def show_usage(usage: Mapping[str, Any]) -> None:

@@ -11,7 +11,7 @@ from medsegagent.cards.library import Library
 from medsegagent.language.request import Request, Target
 from medsegagent.matching.answers import Answers, concept_answers, target_answers
 from medsegagent.matching.completeness import Part, partial, parts_of
-from medsegagent.matching.selection import CardSelection, LabelExpression, Partial, Selection, TargetLabels
+from medsegagent.matching.selection import CardSelection, Dropped, LabelExpression, Partial, Selection, TargetLabels
 from medsegagent.vocabulary import Sided, Vocabulary
 
 
@@ -29,6 +29,23 @@ def by_label(request: Request, library: Library, cards: Iterable[str]) -> Select
         if answers := tuple(_answers_of(chooser, wanted)):
             found.append(CardSelection(card=name, targets=answers))
     return Selection(request=request, cards=tuple(found))
+
+
+def narrow(request: Request, library: Library, cards: Iterable[str]) -> tuple[Selection, tuple[Dropped, ...]]:
+    """`by_label`, with a reason for each card that goes."""
+    before = tuple(cards)
+    selection = by_label(request, library, before)
+    kept = {card.card for card in selection.cards}
+    reason = _too_coarse(request)
+    return selection, tuple(Dropped(card=name, stage="label", reason=reason) for name in before if name not in kept)
+
+
+def _too_coarse(request: Request) -> str:
+    if any(target.lesions for target in request.targets):
+        return "Does not label both the organ and its lesions."
+    if any(target.side for target in request.targets):
+        return "Does not tell the sides apart, or has only the other side."
+    return "Has only a part, or a label broader than what is asked for."
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,6 @@ from medsegagent.language.request import Request
 from medsegagent.wording import some
 
 Stage = Literal["modality", "anatomy", "label"]
-Refusal = Literal["", "no request", "unknown target", "not covered", "other modality"]
-"""Why nothing is selected, for machines; empty when something is."""
 
 
 _MOST_WORDS = 8
@@ -82,6 +80,13 @@ class Dropped(_Frozen):
     reason: str
 
 
+class Narrowed(_Frozen):
+    """What one stage makes of the cards before it, in their order."""
+
+    kept: tuple[str, ...]
+    dropped: tuple[Dropped, ...]
+
+
 class Selection(_Frozen):
     """Every card that answers the request, sorted by name. Empty: see `refusal`."""
 
@@ -89,7 +94,6 @@ class Selection(_Frozen):
     cards: tuple[CardSelection, ...] = ()
     refusal: str | None = None
     """Why nothing is selected, with what to do next; None when something is."""
-    refusal_kind: Refusal = ""
 
     @property
     def notes(self) -> tuple[str, ...]:

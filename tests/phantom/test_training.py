@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from medsegagent.engines.nnunet.label_map import label
+from medsegagent.engines.nnunet.network import load_network
+from medsegagent.engines.nnunet.prepare import prepare
 from medsegagent.images.volume import ModalityEvidence, Volume
-from medsegagent.inference.label_map import label
-from medsegagent.inference.network import load_network
-from medsegagent.inference.plan import InstalledPart
-from medsegagent.inference.prepare import prepare
+from medsegagent.models.installed import NnunetFolder
 from medsegagent.phantom.train import CT_TUMOUR, cases_of
 from medsegagent.phantom.training import train
 
@@ -31,7 +31,7 @@ def test_a_few_iterations_give_a_model_and_leave_the_environment_alone(tmp_path:
     cases = list(islice(cases_of(recipe), 2))
     folder = train(recipe, cases, tmp_path)
     assert dict(os.environ) == before
-    part = InstalledPart(folder=folder, folds=("all",), checkpoint="checkpoint_final.pth", labels={})
+    part = NnunetFolder(folder=folder, folds=("all",), checkpoint="checkpoint_final.pth", labels={})
     volume = Volume(
         array=cases[0].image.astype(np.float32),
         grid=cases[0].grid,

@@ -1,9 +1,9 @@
-"""The agents that understand, with a language model's help. What it proposes, the rules check."""
+"""Thinking with a language model's help. What it proposes, the rules check."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 
 from medsegagent.agents.llm.answers import Cards, Labels, Reading
 from medsegagent.agents.llm.candidates import (
@@ -16,201 +16,159 @@ from medsegagent.agents.llm.candidates import (
     ranked_cards,
     ranked_labels,
 )
-from medsegagent.agents.llm.counsel import Consulted, Counsel, Warned
+from medsegagent.agents.llm.consulting import Consultant
 from medsegagent.agents.llm.reading import Open, left_open, understand
-from medsegagent.agents.messages import CardsLeft, CardsUnusable, NothingLeft, Parsed, Refused, Selected, Task
-from medsegagent.agents.thinking import (
-    AnatomyMatcherAgent,
-    LabelMatcherAgent,
-    ModalityMatcherAgent,
-    ParserAgent,
-    narrowed,
-)
 from medsegagent.cards.library import Library
 from medsegagent.errors import AnswerNeededError, ConfigError
-from medsegagent.language import parse
 from medsegagent.language.intent import may_mislead
 from medsegagent.language.request import Request
 from medsegagent.matching import anatomy, label, modality
-from medsegagent.matching.selection import Selection
-from medsegagent.vocabulary import Vocabulary
+from medsegagent.matching.selection import Dropped, Narrowed, Selection, Stage
+from medsegagent.road.messages import CardsLeft, NothingLeft, Parsed, Refused, Selected, Task, Warned
+from medsegagent.road.run import Run
+from medsegagent.road.steps import ANATOMY, LABEL, MODALITY, PARSER
+from medsegagent.road.thinking import RulesThinking, conclude, left, selected, settle_modality
 
 _MOST_COMPLAINTS = 5
 _LONGEST_CHANNELS = 200
 
 
-class AskingParserAgent(ParserAgent):
-    """Parser that asks: in `hybrid` about the words that the rules leave open, in `llm` about the whole instruction."""
+class HybridThinking(RulesThinking):
+    """The rules; the Parser asks about the words that they leave open."""
 
-    says = (Parsed, Consulted, Warned)
+    def __init__(self, consultant: Consultant) -> None:
+        """Ask this language model."""
+        self.consultant = consultant
 
-    def __init__(
-        self,
-        vocabulary: Vocabulary,
-        library: Library,
-        counsel: Counsel,
-        *,
-        force: bool = False,
-        task_of: Callable[[str], Task] | None = None,
-    ) -> None:
-        super().__init__(vocabulary, force=force, task_of=task_of)
-        self._library = library
-        self._counsel = counsel
-
-    async def consider(self, heard: Task | NothingLeft) -> Parsed | Refused:  # type: ignore[override]
+    async def parse(self, task: Task, run: Run) -> Parsed | Refused:
         """Parse by the rules; ask where that is called for; go on with what holds."""
-        if isinstance(heard, NothingLeft):
-            return self.answer(heard)
-        rules = await asyncio.to_thread(parse, heard.instruction, self._vocabulary)
-        left = self._left_open(rules)
-        if not left.words:
-            return self.conclude(rules, heard)
-        settled = self._settle_modality(left.base, heard)
+        rules = await asyncio.to_thread(run.parsed, task.instruction)
+        open_words = self._left_open(rules, run)
+        if not open_words.words:
+            return conclude(rules, task, run)
+        settled = settle_modality(open_words.base, task, run)
         if isinstance(settled, Refused):  # the wrong image: whatever the words mean, nothing will come of them
             return settled
-        if await self._may_ask():
-            return self.conclude(await self._read(rules, left, settled.request), heard)
-        return self.conclude(rules, heard)
+        if await self._may_ask(run):
+            return conclude(await self._read(rules, open_words, settled.request, run), task, run)
+        return conclude(rules, task, run)
 
-    def _left_open(self, rules: Request) -> Open:
-        if self._counsel.kind == "hybrid":
-            return left_open(rules, self._vocabulary)
-        nothing = rules.model_copy(update={"targets": (), "exclusions": (), "unresolved": ()})
-        is_settled = rules.question is not None or self._is_suspect(rules.instruction)
-        return Open(() if is_settled else (rules.instruction,), nothing)
+    def _left_open(self, rules: Request, run: Run) -> Open:
+        return left_open(rules, run.library.vocabulary)
 
-    def _is_suspect(self, instruction: str) -> bool:
-        suspect = may_mislead(instruction)
-        if suspect:
-            self.asides.append(Warned(text="the instruction gives orders to the system; only the rules read it."))
-        return suspect
-
-    async def _may_ask(self) -> bool:
-        if await self._counsel.permitted():
+    async def _may_ask(self, run: Run) -> bool:
+        if await self.consultant.permitted():
             return True
-        what = "the language model is not on this machine or in a private network, and may not be asked"
-        remedy = "--allow-remote allows it; --mind rules goes on without it."
-        if self._counsel.kind == "llm":
-            raise AnswerNeededError(what, remedy)
-        self.asides.append(Warned(text=f"going on with the rules alone: {what}. {remedy}"))
+        what, remedy = _MAY_NOT
+        run.aside(Warned(text=f"going on with the rules alone: {what}. {remedy}"))
         return False
 
-    async def _read(self, rules: Request, left: Open, settled: Request) -> Request:
-        question: dict[str, object] = {"instruction": rules.instruction}
-        if self._counsel.kind == "hybrid":
-            names = available(settled, left.words, self._library, self._vocabulary)
-            understood = [target.name for target in left.base.targets]
-            question = {"unclear": left.words, "understood": understood, "available": ", ".join(names)}
+    async def _read(self, rules: Request, open_words: Open, settled: Request, run: Run) -> Request:
+        library = run.library
+        names = available(settled, open_words.words, library, library.vocabulary)
+        understood = [target.name for target in open_words.base.targets]
+        question: dict[str, object] = {
+            "unclear": open_words.words,
+            "understood": understood,
+            "available": ", ".join(names),
+        }
+        return await self._ask_reading("resolver", question, rules, open_words, run)
+
+    async def _ask_reading(
+        self, prompt: str, question: dict[str, object], rules: Request, open_words: Open, run: Run
+    ) -> Request:
+        vocabulary = run.library.vocabulary
 
         def check(reading: Reading, last: bool) -> str:
-            found = understand(reading, rules, left.base, left.words, self._vocabulary)
-            complaints = list(found.complaints)
-            if self._counsel.kind == "llm":
-                complaints += _overlooked(left_open(rules, self._vocabulary).base, found.request, last)
+            found = understand(reading, rules, open_words.base, open_words.words, vocabulary)
+            complaints = [*found.complaints, *self._overlooked(rules, found.request, last, run)]
             return " ".join(complaints[:_MOST_COMPLAINTS])
 
-        prompt = "resolver" if self._counsel.kind == "hybrid" else "parser"
-        advice = await self._counsel.ask(self.name, prompt, question, Reading, check)
-        self.asides += advice.said
-        hopeless = self._counsel.kind == "llm" and isinstance(advice.error, ConfigError)
-        if advice.error and (hopeless or not rules.targets):
+        advice = await self.consultant.ask(PARSER, prompt, question, Reading, check, run.aside)
+        if advice.error and (self._is_hopeless(advice.error) or not rules.targets):
             raise advice.error
         if advice.answer is None:
             return rules
-        return understand(advice.answer, rules, left.base, left.words, self._vocabulary).request
+        return understand(advice.answer, rules, open_words.base, open_words.words, vocabulary).request
 
-
-def _overlooked(rules: Request, request: Request, last: bool) -> list[str]:
-    """Targets that the rules are sure of and the model does not name; its second reading stands unless it is empty."""
-    seen = {target.id for target in (*request.targets, *request.exclusions)}
-    missing = [target.name for target in rules.targets if target.id not in seen]
-    if not missing or (last and request.targets):
+    def _overlooked(self, rules: Request, request: Request, last: bool, run: Run) -> list[str]:
         return []
-    return [f"The instruction also seems to ask for: {', '.join(missing)}. Is that so?"]
+
+    def _is_hopeless(self, error: Exception) -> bool:
+        return False
 
 
-class AskingModalityMatcherAgent(ModalityMatcherAgent):
-    """Lets the language model choose among the cards; what contradicts the rules does not pass."""
+class LlmThinking(HybridThinking):
+    """All four steps ask; what contradicts the rules does not pass."""
 
-    says = (CardsLeft, NothingLeft, Consulted, Warned)
+    def _left_open(self, rules: Request, run: Run) -> Open:
+        nothing = rules.model_copy(update={"targets": (), "exclusions": (), "unresolved": ()})
+        is_settled = rules.question is not None
+        if may_mislead(rules.instruction):
+            run.aside(Warned(text="the instruction gives orders to the system; only the rules read it."))
+            is_settled = True
+        return Open(() if is_settled else (rules.instruction,), nothing)
 
-    def __init__(self, library: Library, counsel: Counsel) -> None:
-        super().__init__(library)
-        self._counsel = counsel
+    async def _may_ask(self, run: Run) -> bool:
+        if await self.consultant.permitted():
+            return True
+        raise AnswerNeededError(*_MAY_NOT)
 
-    async def consider(self, heard: Parsed) -> CardsLeft | NothingLeft:  # type: ignore[override]
+    async def _read(self, rules: Request, open_words: Open, settled: Request, run: Run) -> Request:
+        return await self._ask_reading("parser", {"instruction": rules.instruction}, rules, open_words, run)
+
+    def _is_hopeless(self, error: Exception) -> bool:
+        return isinstance(error, ConfigError)
+
+    def _overlooked(self, rules: Request, request: Request, last: bool, run: Run) -> list[str]:
+        """Targets that the rules are sure of and the model does not name; a second reading stands unless empty."""
+        sure = left_open(rules, run.library.vocabulary).base
+        seen = {target.id for target in (*request.targets, *request.exclusions)}
+        missing = [target.name for target in sure.targets if target.id not in seen]
+        if not missing or (last and request.targets):
+            return []
+        return [f"The instruction also seems to ask for: {', '.join(missing)}. Is that so?"]
+
+    async def by_modality(self, heard: Parsed, run: Run) -> CardsLeft | NothingLeft:
         """First stage."""
-        request, library = heard.request, self._library
-        every = tuple(library.cards)
-        fitting = modality.by_modality(request, library, every)
-        if len(fitting) < 2:
-            return self.answer(heard)
-        shown = ranked_cards(request, library, fitting, every)[:CARDS_BY_MODALITY]
+        request, library = heard.request, run.library
+        by_rules = modality.narrow(request, library, library.cards)
+        if len(by_rules.kept) < 2:
+            return left("modality", request, library, by_rules)
+        shown = ranked_cards(request, library, by_rules.kept, tuple(library.cards))[:CARDS_BY_MODALITY]
         wanted = modality.said(request.modality)
         channels = {card: ", ".join(library.get(card).channel_names.values())[:_LONGEST_CHANNELS] for card in shown}
 
         def check(answer: Cards, last: bool) -> str:
-            return _card_complaints(answer.cards, channels, fitting, f"which is not {wanted}")
+            return _card_complaints(answer.cards, channels, by_rules.kept, f"which is not {wanted}")
 
         question = {"modality": wanted, "cards": channels}
-        advice = await self._counsel.ask(self.name, "modality_matcher", question, Cards, check)
-        self.asides += advice.said
-        kept = fitting if advice.answer is None else tuple(sorted(set(advice.answer.cards)))
-        return narrowed("modality", request, library, every, kept)
+        advice = await self.consultant.ask(MODALITY, "modality_matcher", question, Cards, check, run.aside)
+        return left("modality", request, library, _chosen("modality", by_rules, advice.answer))
 
-
-class AskingAnatomyMatcherAgent(AnatomyMatcherAgent):
-    """Likewise, for anatomy."""
-
-    says = (CardsLeft, NothingLeft, Consulted, Warned)
-
-    def __init__(self, library: Library, counsel: Counsel) -> None:
-        super().__init__(library)
-        self._counsel = counsel
-
-    async def consider(self, heard: CardsLeft) -> CardsLeft | NothingLeft:  # type: ignore[override]
+    async def by_anatomy(self, heard: CardsLeft, run: Run) -> CardsLeft | NothingLeft:
         """Second stage."""
-        request, library = heard.request, self._library
-        fitting = anatomy.by_anatomy(request, library, heard.cards)
-        if len(fitting) < 2:
-            return self.answer(heard)
-        shown = ranked_cards(request, library, fitting, heard.cards)[:CARDS_BY_ANATOMY]
-        chosen = _chosen_labels(label.by_label(request, library, tuple(shown)))
-        labels = {}
-        for card in shown:
-            first = chosen.get(card, ())[:LABELS_BY_ANATOMY]
-            near = ranked_labels(request, library.get(card), first, LABELS_BY_ANATOMY)
-            more = len(library.get(card).labels) - len(near)
-            labels[card] = ", ".join(near) + (f", {more} more" if more else "")
+        request, library = heard.request, run.library
+        by_rules = anatomy.narrow(request, library, heard.cards)
+        if len(by_rules.kept) < 2:
+            return left("anatomy", request, library, by_rules)
+        shown = ranked_cards(request, library, by_rules.kept, heard.cards)[:CARDS_BY_ANATOMY]
+        labels = _shown_labels(request, library, shown)
         wanted = [target.name for target in request.targets]
 
         def check(answer: Cards, last: bool) -> str:
-            return _card_complaints(answer.cards, labels, fitting, f"none of which is {' or '.join(wanted)}")
+            return _card_complaints(answer.cards, labels, by_rules.kept, f"none of which is {' or '.join(wanted)}")
 
         question = {"targets": wanted, "cards": labels}
-        advice = await self._counsel.ask(self.name, "anatomy_matcher", question, Cards, check)
-        self.asides += advice.said
-        kept = fitting if advice.answer is None else tuple(sorted(set(advice.answer.cards)))
-        return narrowed("anatomy", request, library, heard.cards, kept)
+        advice = await self.consultant.ask(ANATOMY, "anatomy_matcher", question, Cards, check, run.aside)
+        return left("anatomy", request, library, _chosen("anatomy", by_rules, advice.answer))
 
-
-class AskingLabelMatcherAgent(LabelMatcherAgent):
-    """Likewise, for labels: a card's labels pass when they are what the rules understand by the targets."""
-
-    says = (Selected, NothingLeft, Consulted, Warned)
-
-    def __init__(self, library: Library, counsel: Counsel) -> None:
-        super().__init__(library)
-        self._counsel = counsel
-
-    async def consider(self, heard: CardsLeft | CardsUnusable) -> Selected | NothingLeft:  # type: ignore[override]
-        """Third stage; or the same selection without the cards that turned out unusable."""
-        if isinstance(heard, CardsUnusable):
-            return self.answer(heard)
-        request, library = heard.request, self._library
-        selection = label.by_label(request, library, heard.cards)
+    async def by_label(self, heard: CardsLeft, run: Run) -> Selected | NothingLeft:
+        """Third stage: a card's labels pass when they are what the rules understand by the targets."""
+        request, library = heard.request, run.library
+        selection, dropped = label.narrow(request, library, heard.cards)
         if not selection.cards:
-            return self.answer(heard)
+            return selected(selection, dropped, library)
         shown = ranked_cards(request, library, tuple(selection.labels), heard.cards)[:CARDS_BY_LABEL]
         chosen = _chosen_labels(selection)
         labels = {
@@ -226,13 +184,44 @@ class AskingLabelMatcherAgent(LabelMatcherAgent):
             "without": [target.name for target in request.exclusions],
             "cards": labels,
         }
-        advice = await self._counsel.ask(self.name, "label_matcher", question, Labels, check)
-        self.asides += advice.said
+        advice = await self.consultant.ask(LABEL, "label_matcher", question, Labels, check, run.aside)
         if advice.answer is not None:
             kept = {item.card for item in advice.answer.cards if item.labels}
+            gone = _left_out("label", (card for card in selection.labels if card not in kept))
             cards = tuple(card for card in selection.cards if card.card in kept)
-            selection = Selection(request=request, cards=cards)
-        return self.select(selection, heard.cards)
+            selection, dropped = Selection(request=request, cards=cards), (*dropped, *gone)
+        return selected(selection, dropped, library)
+
+
+_MAY_NOT = (
+    "the language model is not on this machine or in a private network, and may not be asked",
+    "--allow-remote allows it; --mind rules goes on without it.",
+)
+
+
+def _chosen(stage: Stage, by_rules: Narrowed, answer: Cards | None) -> Narrowed:
+    """What the language model keeps of what the rules keep; without an answer, all of it."""
+    if answer is None:
+        return by_rules
+    kept = tuple(sorted(set(answer.cards)))
+    gone = _left_out(stage, (card for card in by_rules.kept if card not in kept))
+    return Narrowed(kept=kept, dropped=tuple(sorted((*by_rules.dropped, *gone), key=lambda item: item.card)))
+
+
+def _left_out(stage: Stage, cards: Iterable[str]) -> tuple[Dropped, ...]:
+    return tuple(Dropped(card=card, stage=stage, reason="The language model left it out.") for card in cards)
+
+
+def _shown_labels(request: Request, library: Library, shown: Sequence[str]) -> dict[str, str]:
+    """Per card the labels nearest to what is wanted, and how many more there are."""
+    chosen = _chosen_labels(label.by_label(request, library, tuple(shown)))
+    labels = {}
+    for card in shown:
+        first = chosen.get(card, ())[:LABELS_BY_ANATOMY]
+        near = ranked_labels(request, library.get(card), first, LABELS_BY_ANATOMY)
+        more = len(library.get(card).labels) - len(near)
+        labels[card] = ", ".join(near) + (f", {more} more" if more else "")
+    return labels
 
 
 def _chosen_labels(selection: Selection) -> dict[str, tuple[str, ...]]:
