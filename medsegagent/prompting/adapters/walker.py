@@ -1,0 +1,302 @@
+"""`walker`: a random walker between what was marked as in and as out. No weights, no knowledge of anatomy.
+
+It follows edges in the grey values near the prompts (Grady, IEEE TPAMI 28(11):1768-1783, 2006; scikit-image's code) and
+is there so that a mask can be corrected on any machine. Organs that look like their neighbours need several prompts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from medsegagent.images.boxed import Box as Slices
+from medsegagent.images.boxed import Boxed, hull
+from medsegagent.images.volume import Grid
+from medsegagent.prompting.model import Capabilities
+from medsegagent.prompting.prompts import Box, Point, Prompt, Scribble, Seed, ball
+
+MOST_VOXELS = 150_000
+"""Beyond it the region is walked on a coarser grid: the equations' memory and time grow with each voxel."""
+
+_TOUCH = 4.0
+"""Radius in mm of what a click marks."""
+_REACH = 80.0
+"""How far from the first clicks a structure may go, mm, while nothing else bounds it."""
+_BAND = 6.0
+"""Width in mm, to either side of a given mask's surface, of what any correction may change."""
+_NEAR = (15.0, 60.0)
+"""Least and largest radius in mm within which a correction may change a given mask."""
+_LIKE = 4.0
+"""Standard deviations from the marked grey values beyond which a voxel is out."""
+
+_FREE, _IN, _OUT, _BARRED = 0, 1, 2, -1
+
+
+class Walker:
+    """The adapter. All prompts so far are solved together, so their order does not matter."""
+
+    def __init__(self) -> None:
+        self._prompts: list[Prompt] = []
+        self._mask: Boxed[np.bool_] | None = None
+        self._array: NDArray[np.float32] | None = None
+        self._grid: Grid | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """It takes everything; negative boxes too."""
+        return Capabilities("walker", "random walker: follows grey values, knows no anatomy", "no weights")
+
+    def open(self, array: NDArray[np.float32], grid: Grid) -> None:
+        """Keep the image; it is read where prompts are, never copied as a whole."""
+        self._array, self._grid = array, grid
+        self._forget()
+
+    def apply(self, prompt: Prompt) -> None:
+        """Solve anew with one more prompt."""
+        assert self._array is not None
+        assert self._grid is not None
+        self._prompts.append(prompt)
+        self._mask = _solve(self._array, self._grid, self._prompts)
+
+    def mask(self) -> Boxed[np.bool_]:
+        """Return the current mask."""
+        assert self._mask is not None
+        return self._mask
+
+    def undo(self) -> bool:
+        """Leave it to the session to replay."""
+        return False
+
+    def close(self) -> None:
+        """Let go of the image."""
+        self._array = self._grid = self._mask = None
+
+    def _forget(self) -> None:
+        assert self._grid is not None
+        self._prompts = []
+        self._mask = Boxed.within(self._grid.shape, (slice(0, 0),) * 3, np.zeros((0, 0, 0), np.bool_))
+
+
+@dataclass(frozen=True)
+class _Marks:
+    """What the prompts say, as masks."""
+
+    inside: tuple[Boxed[np.bool_], ...]
+    outside: tuple[Boxed[np.bool_], ...]
+    around: tuple[Slices, ...]
+    """Positive boxes: nothing outside them, if there are any, and no point that asks for more."""
+    seed: Boxed[np.bool_] | None
+
+
+def _solve(array: NDArray[np.float32], grid: Grid, prompts: Sequence[Prompt]) -> Boxed[np.bool_]:
+    marks = _marks(grid, prompts)
+    spacing = grid.spacing[::-1]
+    if marks.seed is not None and marks.seed.any():
+        region = _grow(
+            hull([marks.seed.box, *(mark.box for mark in (*marks.inside, *marks.outside))]), _NEAR[1], spacing, grid
+        )
+        labels = _corrections(marks, region, spacing)
+    elif marks.inside:
+        region = _region(marks, spacing, grid)
+        labels = _first(marks, region, grid.shape)
+    else:  # only told what it is not
+        return marks.seed or Boxed.of(np.zeros(grid.shape, np.bool_))
+    values = array[region]
+    labels = _bar(values, labels, marks, region, spacing)
+    return Boxed.within(grid.shape, region, _walk(values, labels, spacing))
+
+
+def _marks(grid: Grid, prompts: Sequence[Prompt]) -> _Marks:
+    inside: list[Boxed[np.bool_]] = []
+    outside: list[Boxed[np.bool_]] = []
+    around: list[Slices] = []
+    seed = None
+    for prompt in prompts:
+        match prompt:
+            case Point(voxel=voxel, positive=positive):
+                (inside if positive else outside).append(ball(voxel, _TOUCH, grid.spacing, grid.size))
+            case Scribble(voxels=packed, positive=positive):
+                (inside if positive else outside).append(packed.mask())
+            case Box(low=low, high=high, positive=positive):
+                z, y, x = (slice(a, b) for a, b in zip(low[::-1], high[::-1], strict=True))
+                if positive:
+                    around.append((z, y, x))
+                else:
+                    full = np.ones([part.stop - part.start for part in (z, y, x)], np.bool_)
+                    outside.append(Boxed.within(grid.shape, (z, y, x), full))
+            case Seed(voxels=packed):
+                seed = packed.mask()
+    if around and not inside:  # a box alone: the middle of each is in
+        inside = [Boxed.within(grid.shape, _middle(box), np.ones((1, 1, 1), np.bool_)) for box in around]
+    return _Marks(tuple(inside), tuple(outside), tuple(around), seed)
+
+
+def _middle(box: Slices) -> Slices:
+    z, y, x = (slice((part.start + part.stop - 1) // 2, (part.start + part.stop - 1) // 2 + 1) for part in box)
+    return z, y, x
+
+
+def _grow(box: Slices, mm: float, spacing: Sequence[float], grid: Grid) -> Slices:
+    z, y, x = (
+        slice(max(0, part.start - round(mm / step)), min(size, part.stop + round(mm / step)))
+        for part, step, size in zip(box, spacing, grid.shape, strict=True)
+    )
+    return z, y, x
+
+
+def _region(marks: _Marks, spacing: Sequence[float], grid: Grid) -> Slices:
+    """Where to look: just around the boxes and clicks if there is a box in space, else as far as a structure may go."""
+    held = hull([*marks.around, *(mark.box for mark in marks.inside)])
+    if not marks.around:
+        return _grow(held, _REACH, spacing, grid)
+    loose = [part.stop - part.start == 1 for part in hull(marks.around)]  # a flat box says nothing across its slice
+    near, far = _grow(held, 2 * max(spacing), spacing, grid), _grow(held, _REACH / 2, spacing, grid)
+    z, y, x = (b if free else a for a, b, free in zip(near, far, loose, strict=True))
+    return z, y, x
+
+
+def _first(marks: _Marks, region: Slices, shape: tuple[int, int, int]) -> NDArray[np.int8]:
+    """Nothing is known but the marks; the structure ends before the region does, if not at the image's edge."""
+    labels = np.zeros([part.stop - part.start for part in region], np.int8)
+    for axis, (part, size) in enumerate(zip(region, shape, strict=True)):
+        edge = np.moveaxis(labels, axis, 0)
+        if part.start > 0:
+            edge[0] = _OUT
+        if part.stop < size:
+            edge[-1] = _OUT
+    return _mark(labels, marks, region)
+
+
+def _corrections(marks: _Marks, region: Slices, spacing: Sequence[float]) -> NDArray[np.int8]:
+    """A given mask holds, but in a band at its surface and near the corrections."""
+    assert marks.seed is not None
+    given = marks.seed.at(region)
+    depth = ndimage.distance_transform_edt(given, sampling=spacing)
+    distance = ndimage.distance_transform_edt(~given, sampling=spacing)
+    labels = np.where(depth > _BAND, _IN, np.where(distance > _BAND, _OUT, _FREE)).astype(np.int8)
+    for marked, wrong in ((marks.inside, distance), (marks.outside, depth)):
+        for mark in marked:
+            here = mark.at(region)
+            if (off := float(wrong[here].max(initial=0.0))) > 0:  # a mark that agrees with the mask frees nothing
+                radius = min(_NEAR[1], max(_NEAR[0], 1.5 * off))
+                labels[ndimage.distance_transform_edt(~here, sampling=spacing) <= radius] = _FREE
+    labels[(labels == _FREE) & (depth > _BAND) & ~_near(marks.outside, region, spacing)] = _IN
+    return _mark(labels, marks, region)
+
+
+def _near(marked: Sequence[Boxed[np.bool_]], region: Slices, spacing: Sequence[float]) -> NDArray[np.bool_]:
+    """Within reach of any of the marks."""
+    here = np.zeros([part.stop - part.start for part in region], np.bool_)
+    for mark in marked:
+        here |= mark.at(region)
+    if not here.any():
+        return here
+    near: NDArray[np.bool_] = ndimage.distance_transform_edt(~here, sampling=spacing) <= _NEAR[1]
+    return near
+
+
+def _mark(labels: NDArray[np.int8], marks: _Marks, region: Slices) -> NDArray[np.int8]:
+    """Write what was marked over what was concluded; the later a prompt, the less it is overruled."""
+    for mark in marks.inside:
+        labels[mark.at(region)] = _IN
+    for mark in marks.outside:
+        labels[mark.at(region)] = _OUT
+    return labels
+
+
+def _bar(
+    values: NDArray[np.float32], labels: NDArray[np.int8], marks: _Marks, region: Slices, spacing: Sequence[float]
+) -> NDArray[np.int8]:
+    """Keep the walker out of free voxels whose grey value is like nothing that was marked as in.
+
+    Each mark grows to the largest ball of its own grey values (not past half the way to a mark of the other sign): a
+    lone voxel would lose every walker to its surroundings.
+    """
+    noise = 1.4826 / 2**0.5 * float(np.median(np.abs(np.diff(values, axis=2)))) if values.shape[2] > 1 else 0.0
+    smooth = ndimage.gaussian_filter(values, [0.7 if size > 1 else 0 for size in values.shape])
+    like = np.zeros(values.shape, np.bool_)
+    if not marks.inside and (core := labels == _IN).any():
+        like = _like(values, smooth, core, noise)
+    fixed = labels.copy()
+    for value, own, others in ((_IN, marks.inside, marks.outside), (_OUT, marks.outside, marks.inside)):
+        for mark in own:
+            here = mark.at(region)
+            alike = _like(values, smooth, ndimage.binary_dilation(here, np.ones((3, 3, 3))), noise)
+            like |= alike if value == _IN else False
+            away = ndimage.distance_transform_edt(~here, sampling=spacing)
+            room = float(
+                ndimage.distance_transform_edt(np.pad(alike, 1), sampling=spacing)[1:-1, 1:-1, 1:-1][here].max()
+            )
+            room = min([0.8 * room, *(away[other.at(region)].min(initial=np.inf) / 2 for other in others)])
+            labels[(away <= room) & alike & (fixed == _FREE)] = value
+    labels[(labels == _FREE) & ~like] = _BARRED
+    return _mark(labels, marks, region)
+
+
+def _like(
+    values: NDArray[np.float32], smooth: NDArray[np.float32], sample: NDArray[np.bool_], noise: float
+) -> NDArray[np.bool_]:
+    """Where the smoothed grey value is within a few deviations of a sample's; specks of noise are filled."""
+    middle = float(np.median(values[sample]))
+    spread = max(min(1.4826 * float(np.median(np.abs(values[sample] - middle))), 2 * noise), noise, 1e-6)
+    like = np.abs(smooth - middle) <= _LIKE * spread
+    filled: NDArray[np.bool_] = (
+        ndimage.binary_closing(np.pad(like, 1))[1:-1, 1:-1, 1:-1] if min(like.shape) > 1 else like
+    )
+    return filled
+
+
+def _walk(values: NDArray[np.float32], labels: NDArray[np.int8], spacing: Sequence[float]) -> NDArray[np.bool_]:
+    """Solve, on a coarser grid if there are too many voxels; free voxels of that grid take the coarse answer."""
+    step = 1
+    while np.prod([-(-size // step) for size in values.shape]) > MOST_VOXELS:
+        step += 1
+    if step > 1:
+        coarse = _shrink(labels, step)
+        answer = _walk_fully(values[::step, ::step, ::step], coarse, [mm * step for mm in spacing])
+        for axis in range(3):
+            answer = answer.repeat(step, axis)
+        answer = answer[: values.shape[0], : values.shape[1], : values.shape[2]]
+        return np.where(labels == _FREE, answer, labels == _IN)
+    return _walk_fully(values, labels, spacing)
+
+
+def _shrink(labels: NDArray[np.int8], step: int) -> NDArray[np.int8]:
+    """Take every `step`-th voxel, but lose no mark between them."""
+    coarse = labels[::step, ::step, ::step].copy()
+    for value in (_IN, _OUT):
+        if not (coarse == value).any() and (labels == value).any():
+            where = np.argwhere(labels == value) // step
+            coarse[tuple(where.T)] = value
+    return coarse
+
+
+def _walk_fully(values: NDArray[np.float32], labels: NDArray[np.int8], spacing: Sequence[float]) -> NDArray[np.bool_]:
+    from skimage.segmentation import random_walker
+
+    inside: NDArray[np.bool_] = labels == _IN
+    if not inside.any() or not (labels == _FREE).any():
+        return inside
+    if not (labels == _OUT).any():  # nothing but other grey values bounds it
+        return _tidy(inside | (labels == _FREE), labels)
+    marked = values[inside]
+    middle, spread = float(np.median(marked)), max(float(np.std(marked)), 1e-6)
+    data = np.clip((values - middle) / spread, -8, 8)
+    # A free island that no mark touches has no equation; scikit-image gives it -1, which is out.
+    answer = random_walker(data, labels.astype(np.int32), beta=130, mode="cg_j", tol=1e-3, prob_tol=1, spacing=spacing)
+    return _tidy(answer == _IN, labels)
+
+
+def _tidy(walked: NDArray[np.bool_], labels: NDArray[np.int8]) -> NDArray[np.bool_]:
+    """Cut threads, keep what hangs together with a mark, close noise; no mark is overruled."""
+    marked: NDArray[np.bool_] = labels == _IN
+    core = ndimage.binary_opening(walked) | marked if min(labels.shape) > 1 else walked
+    parts, _ = ndimage.label(core)
+    kept = np.isin(parts, np.unique(parts[marked & (parts > 0)]))
+    closed = ndimage.binary_closing(np.pad(kept, 1))[1:-1, 1:-1, 1:-1] if min(labels.shape) > 1 else kept
+    inside: NDArray[np.bool_] = ((closed | kept) & (labels != _OUT)) | marked
+    return inside
