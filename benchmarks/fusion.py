@@ -20,13 +20,13 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents
 
 from inference import OUT, Watch, own_memory  # noqa: E402
 
+from medsegagent.engines.nnunet.masks import LabelledPart, mask_of  # noqa: E402
+from medsegagent.engines.prediction import Prediction  # noqa: E402
 from medsegagent.fusion.rules import RULES  # noqa: E402
 from medsegagent.fusion.vote import fuse  # noqa: E402
 from medsegagent.images.volume import Grid  # noqa: E402
-from medsegagent.inference.masks import LabelledPart, mask_of  # noqa: E402
-from medsegagent.inference.plan import PartValues  # noqa: E402
-from medsegagent.inference.prediction import Prediction  # noqa: E402
 from medsegagent.language.request import Target  # noqa: E402
+from medsegagent.planning.plan import PartValues  # noqa: E402
 
 GRID = Grid((512, 512, 250), (0.8, 0.8, 1.5), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))
 STRUCTURES, SHIFTS = 118, (0, 2, -1)

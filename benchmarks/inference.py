@@ -108,7 +108,7 @@ def export() -> dict[str, float]:
     """118 classes at 3 mm, made from a real segmentation, to two sizes."""
     from test_export import case, nnunets
 
-    from medsegagent.inference.export import export_labels, is_finite
+    from medsegagent.engines.nnunet.export import export_labels, is_finite
 
     values = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(DATA / "ct_abdomen_reference_3mm.nii.gz")))
     rng = np.random.default_rng(0)
@@ -151,9 +151,9 @@ def preprocess() -> dict[str, float]:
     """Cubic resampling of the scan at 512x512x250 to 3 mm."""
     from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
-    from medsegagent.inference.network import load_network
-    from medsegagent.inference.plan import InstalledPart
-    from medsegagent.inference.preprocess import preprocess as prepare
+    from medsegagent.engines.nnunet.network import load_network
+    from medsegagent.engines.nnunet.preprocess import preprocess as prepare
+    from medsegagent.planning.plan import InstalledPart
 
     folder = model("Dataset901_TotalSegmentator_v2", TARGETS)
     trained = load_network(InstalledPart(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={}))
@@ -174,7 +174,7 @@ def preprocess() -> dict[str, float]:
 
 
 def matrix() -> dict[str, float]:
-    """The cases of tests/inference/test_export.py."""
+    """The cases of tests/engines/nnunet/test_export.py."""
     from test_export import MATRIX, export_labels, nnunets
 
     differing = {name: int((export_labels(*made) != nnunets(*made)).sum()) for name, made in MATRIX.items()}

@@ -12,8 +12,8 @@ from medsegagent.errors import MedSegAgentError
 from medsegagent.matching.selection import Selection
 
 if TYPE_CHECKING:
-    from medsegagent.agents.run import RunResult, segment
-    from medsegagent.agents.workspace import Options
+    from medsegagent.road.run import Options
+    from medsegagent.road.segmenter import RunResult, segment
 
 __all__ = ["Library", "MedSegAgentError", "Options", "RunResult", "Selection", "match", "segment"]
 
@@ -44,11 +44,11 @@ def match(instruction: str, library: Library | None = None, modality: str | None
 def __getattr__(name: str) -> object:
     # `segment` needs AutoGen and torch; `match` must not pay for them.
     if name in ("RunResult", "segment"):
-        from medsegagent.agents import run
+        from medsegagent.road import segmenter as run
 
         return getattr(run, name)
     if name == "Options":
-        from medsegagent.agents.workspace import Options
+        from medsegagent.road.run import Options
 
         return Options
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

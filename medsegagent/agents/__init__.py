@@ -8,15 +8,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from medsegagent.agents.case import open_case
     from medsegagent.agents.team import build_matching_team, build_team, message_types
+    from medsegagent.road.case import open_case
 
 __all__ = ["build_matching_team", "build_team", "message_types", "open_case"]
 
 
 def __getattr__(name: str) -> object:
     if name == "open_case":
-        from medsegagent.agents.case import open_case
+        from medsegagent.road.case import open_case
 
         return open_case
     if name in __all__:

@@ -10,14 +10,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from medsegagent.agents.deciding import converse
-from medsegagent.agents.llm.counsel import Consulted, Counsel
-from medsegagent.agents.llm.ledger import Ledger
+from medsegagent.agents.llm.consulting import Consulted, Counsel
 from medsegagent.agents.llm.recording import Recording
-from medsegagent.agents.messages import Selected, Task
+from medsegagent.agents.llm.usage import Ledger
 from medsegagent.cards.library import Library
 from medsegagent.errors import OutputError
 from medsegagent.matching.selection import Selection
+from medsegagent.road.decide import converse
+from medsegagent.road.messages import Selected, Task
 
 _SIZE_LIMIT = 64 * 2**20
 

@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 from autogen_agentchat.messages import BaseChatMessage, StructuredMessage
 from autogen_agentchat.teams import DiGraphBuilder, GraphFlow
 
-from medsegagent.agents.acting import ExecutorAgent, ReporterAgent
-from medsegagent.agents.base import TypedAgent, content_of
-from medsegagent.agents.case import task_for
-from medsegagent.agents.messages import (
+from medsegagent.agents.seats import TypedAgent, content_of
+from medsegagent.cards.library import Library
+from medsegagent.road.case import task_for
+from medsegagent.road.execute import ExecutorAgent, ReporterAgent
+from medsegagent.road.messages import (
     CardsLeft,
     CardsUnusable,
     Content,
@@ -24,13 +25,12 @@ from medsegagent.agents.messages import (
     Selected,
     Task,
 )
-from medsegagent.agents.thinking import AnatomyMatcherAgent, LabelMatcherAgent, ModalityMatcherAgent, ParserAgent
-from medsegagent.agents.workspace import Workspace
-from medsegagent.cards.library import Library
+from medsegagent.road.run import Workspace
+from medsegagent.road.understand import AnatomyMatcherAgent, LabelMatcherAgent, ModalityMatcherAgent, ParserAgent
 from medsegagent.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
-    from medsegagent.agents.llm.counsel import Counsel
+    from medsegagent.agents.llm.consulting import Counsel
 
 _MAX_TURNS = 60
 """Far above the longest honest conversation (two turns per failing model); a guard against a loop of ours."""
@@ -79,7 +79,7 @@ def build_matching_team(library: Library, vocabulary: Vocabulary, counsel: Couns
 
 def message_types() -> list[type[BaseChatMessage]]:
     """What the team says, for the `custom_message_types` of a larger chat that it takes part in."""
-    from medsegagent.agents.llm.counsel import Consulted, Warned
+    from medsegagent.agents.llm.consulting import Consulted, Warned
 
     said = (
         Task, Parsed, CardsLeft, NothingLeft, Selected, CardsUnusable, Planned, Executed, Reported, Refused, Consulted,
@@ -104,7 +104,7 @@ def _thinkers(
     rules = (ModalityMatcherAgent(library), AnatomyMatcherAgent(library), LabelMatcherAgent(library))
     if counsel is None:
         return ParserAgent(vocabulary, force=force, task_of=task_of), *rules
-    from medsegagent.agents.llm import thinking
+    from medsegagent.agents.llm import understand as thinking
 
     parser = thinking.AskingParserAgent(vocabulary, library, counsel, force=force, task_of=task_of)
     if counsel.kind == "hybrid":

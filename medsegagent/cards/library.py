@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from medsegagent.cards import shelf
+from medsegagent.cards import cached_library
 from medsegagent.cards.binding import Binding, bind
 from medsegagent.cards.card import DatasetCard, card_fields
 from medsegagent.cards.channels import Accepted, card_accepts
@@ -67,11 +67,11 @@ class Library:
         listed = tuple(files)
         if len(listed) < _WORTH_COMPILING:
             return cls._read(listed)
-        key = shelf.key_of(listed, load().digest)
-        compiled = shelf.read(listed, key)
+        key = cached_library.key_of(listed, load().digest)
+        compiled = cached_library.read(listed, key)
         if compiled is None:
             library = cls._read(listed)
-            shelf.write(listed, key, _compiled(library))
+            cached_library.write(listed, key, _compiled(library))
             return library
         return cls._opened(compiled)
 
@@ -94,7 +94,7 @@ class Library:
     @classmethod
     def _opened(cls, compiled: dict[str, Any]) -> Library:
         problems = tuple(CardError(*texts) for texts in compiled["problems"])
-        library = cls(shelf.Lazy(compiled["cards"], DatasetCard.model_validate), problems)
+        library = cls(cached_library.Lazy(compiled["cards"], DatasetCard.model_validate), problems)
         names = tuple(compiled["cards"])
         kinds = tuple(
             tuple(frozenset(Accepted(*item) for item in channel) for channel in channels)
@@ -102,9 +102,9 @@ class Library:
         )
         # What is compiled takes the place of what the properties would compute.
         vars(library).update(
-            label_values=shelf.Lazy(compiled["cards"], lambda card: _values(card["labels"])),
+            label_values=cached_library.Lazy(compiled["cards"], lambda card: _values(card["labels"])),
             channels=dict(zip(names, (kinds[i] for i in compiled["channels"]["of"]), strict=True)),
-            bindings=shelf.Lazy(compiled["bindings"], _bindings),
+            bindings=cached_library.Lazy(compiled["bindings"], _bindings),
             cards_with={
                 Sided(*key.split("|")): tuple(names[i] for i in places) for key, places in compiled["index"].items()
             },

@@ -33,7 +33,7 @@ def choose(
     if request.question is not None or (not verbose and not _must_ask(mind, request)):
         request = with_modality(request, modality) if modality else request
         return match(request, cards), explain(request, cards) if reasons else ()
-    from medsegagent.agents.deciding import decide  # AutoGen, only to converse
+    from medsegagent.road.decide import decide  # AutoGen, only to converse
 
     decision = decide(instruction, cards, mind, modality=modality, listener=show_message if verbose else None)
     for warning in () if verbose else decision.warnings:  # the conversation has them, too

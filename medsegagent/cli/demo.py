@@ -17,9 +17,9 @@ def demo(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Hide the agents' conversation.")] = False,
 ) -> None:
     """Run the whole road on a synthetic patient with tiny demo models: no key, no download, no GPU."""
-    from medsegagent.agents.demo import INSTRUCTION, run_demo
-    from medsegagent.cli.running import bars
+    from medsegagent.cli.one_case import bars
     from medsegagent.cli.views import show_message, show_result
+    from medsegagent.road.demo import INSTRUCTION, run_demo
 
     listener = None if quiet else show_message
     with bars() as progress:

@@ -15,7 +15,7 @@ def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
 ) -> None:
     """Show what this machine has: Python, torch, device, models per card, LLM configuration. Never a key."""
-    from medsegagent.checkup import check
+    from medsegagent.agents.checkup import check
 
     found = check(models_dir)
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medsegagent.cli import screen
-from medsegagent.cli.minds import (
+from medsegagent.cli.llm_options import (
     AllowRemoteOption,
     ConfigOption,
     MaxCallsOption,

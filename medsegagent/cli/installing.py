@@ -23,12 +23,12 @@ from rich.prompt import Confirm
 from medsegagent.cards.library import Library
 from medsegagent.cli import screen
 from medsegagent.errors import AnswerNeededError, NoMatchError, NoModelError, UsageError
-from medsegagent.inference.wanted import wanted
 from medsegagent.models.catalogue import Offer, find, of_card
 from medsegagent.models.download import Progress as Bytes
-from medsegagent.models.home import default_home
 from medsegagent.models.install import Installation, InstalledFolder, install, parts_for
+from medsegagent.models.own_store import default_home
 from medsegagent.models.store import find_installed
+from medsegagent.planning.downloads import wanted
 
 Consent = Literal["never", "ask", "yes"]
 """Whether a lacking model may be installed."""

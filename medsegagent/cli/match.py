@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from medsegagent.cli import screen
-from medsegagent.cli.minds import (
+from medsegagent.cli.llm_options import (
     AllowRemoteOption,
     ConfigOption,
     MaxCallsOption,

@@ -7,7 +7,7 @@ from typing import Any
 
 from medsegagent.cli import screen
 from medsegagent.models.catalogue import Offer
-from medsegagent.models.home import ModelHome
+from medsegagent.models.own_store import ModelHome
 from medsegagent.wording import some
 
 _HOW = {

@@ -53,7 +53,7 @@ def search_models(
     from medsegagent.cards.library import Library
     from medsegagent.cli.model_views import offer_json, show_offers
     from medsegagent.models.catalogue import search
-    from medsegagent.models.home import default_home
+    from medsegagent.models.own_store import default_home
 
     home = default_home()
     found = search(Library.load(library), text)
@@ -69,7 +69,7 @@ def show_model(model: ModelArgument, library: LibraryOption = "all", as_json: Js
     from medsegagent.cards.library import Library
     from medsegagent.cli.model_views import offer_json, show_offer
     from medsegagent.models.catalogue import find
-    from medsegagent.models.home import default_home
+    from medsegagent.models.own_store import default_home
 
     offer = find(Library.load(library), model)
     if as_json:
@@ -98,8 +98,8 @@ def install_models(
     """Install public models, each into a folder of its own; nnUNet_results is never written."""
     from medsegagent.cards.library import Library
     from medsegagent.cli.installing import choose, confirm, install_all
-    from medsegagent.models.home import default_home
     from medsegagent.models.install import Installation
+    from medsegagent.models.own_store import default_home
 
     home = default_home()
     offers = choose(Library.load(library), models or [], card, instruction, modality, max_models, archive)
@@ -114,8 +114,8 @@ def verify_models(
 ) -> None:
     """Check that installed files are still what was installed."""
     from medsegagent.errors import ExitCode
-    from medsegagent.models.home import default_home
     from medsegagent.models.inventory import verify
+    from medsegagent.models.own_store import default_home
 
     verdicts = verify(default_home(), model)
     if as_json:
@@ -130,8 +130,8 @@ def verify_models(
 @app.command("remove")
 def remove_model(model: ModelArgument) -> None:
     """Remove an installed model."""
-    from medsegagent.models.home import default_home
     from medsegagent.models.inventory import remove
+    from medsegagent.models.own_store import default_home
 
     screen.out.print(f"removed {remove(default_home(), model)}", markup=False, soft_wrap=True)
 
@@ -141,8 +141,8 @@ def where(
     model: Annotated[str | None, typer.Argument(help="A model's id; none: the whole store.")] = None,
 ) -> None:
     """Print the folder of an installed model (nnU-Net's results layout), or of the store."""
-    from medsegagent.models.home import default_home
     from medsegagent.models.inventory import installed_root
+    from medsegagent.models.own_store import default_home
 
     home = default_home()
     screen.out.print(str(installed_root(home, model) if model else home.folder), markup=False, soft_wrap=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from medsegagent.cli.minds import (
+from medsegagent.cli.llm_options import (
     AllowRemoteOption,
     ConfigOption,
     MaxCallsOption,
@@ -153,11 +153,11 @@ def segment(
     no_cache: NoCacheOption = False,
 ) -> None:
     """Segment what INSTRUCTION asks for. Research software, not a medical device."""
-    from medsegagent.agents.workspace import Options
-    from medsegagent.cli.running import image_arguments, run_case, show_run
+    from medsegagent.cli.one_case import image_arguments, run_case, show_run
     from medsegagent.errors import UsageError
-    from medsegagent.inference.choice import Choice, weights_named
-    from medsegagent.inference.effort import Effort, folds_named
+    from medsegagent.models.effort import Effort, folds_named
+    from medsegagent.planning.choice import Choice, weights_named
+    from medsegagent.road.run import Options
 
     if bool(image) == bool(cases):
         raise UsageError("give one case with -i, or several with --cases", "One of the two.", "-i")
@@ -198,7 +198,7 @@ def segment(
         "may_install": "never" if offline else "yes" if yes else "ask",
     }
     if cases:
-        from medsegagent.cli.many import run_cases
+        from medsegagent.cli.batch import run_cases
 
         raise typer.Exit(run_cases(instruction, cases, out, **how))
     show_run(run_case(instruction, image_arguments(image or []), out, may_ask=not no_input, **how))

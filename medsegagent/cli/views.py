@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from medsegagent.cli import screen
-from medsegagent.inference.plan import Plan
 from medsegagent.language.request import Question, Request
 from medsegagent.matching.selection import Dropped, LabelExpression, Selection
+from medsegagent.planning.plan import Plan
 
 if TYPE_CHECKING:
-    from medsegagent.agents.messages import Content
-    from medsegagent.agents.run import RunResult
+    from medsegagent.road.messages import Content
+    from medsegagent.road.segmenter import RunResult
 
 _MOST_LABELS = 8
 

@@ -8,10 +8,10 @@ from typing import Literal
 
 import numpy as np
 
+from medsegagent.engines.prediction import Prediction
 from medsegagent.fusion.segmentation import Ballot, Structure
 from medsegagent.fusion.sides import LEFT, RIGHT
 from medsegagent.images.boxed import Boxed, shared
-from medsegagent.inference.prediction import Prediction
 
 
 def dice(first: Boxed[np.bool_], second: Boxed[np.bool_]) -> float:

@@ -10,9 +10,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medsegagent.engines.prediction import Prediction
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.images.boxed import Box, intersection, relative
-from medsegagent.inference.prediction import Prediction
 
 Contains = Callable[[str, str], bool]
 """Whether the first concept holds the second, by anatomy: a part, a member, a lesion of it."""

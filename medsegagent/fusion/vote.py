@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from medsegagent.engines.prediction import Prediction
 from medsegagent.fusion.agreement import count_ballots, side_of
 from medsegagent.fusion.outliers import find_outliers
 from medsegagent.fusion.overlap import Contains, Draft, layers, settle
@@ -18,7 +19,6 @@ from medsegagent.fusion.sides import LEFT, RIGHT, assign_sides
 from medsegagent.fusion.tally import count
 from medsegagent.images.boxed import Boxed, hull
 from medsegagent.images.volume import Grid
-from medsegagent.inference.prediction import Prediction
 from medsegagent.language.request import Side, Target
 
 SWAPPED = 0.5

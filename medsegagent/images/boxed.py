@@ -42,7 +42,7 @@ class Boxed(Generic[Kind]):
     @classmethod
     def within(cls, shape: Shape, box: Box, values: NDArray[Kind]) -> Boxed[Kind]:
         """Keep what is not 0 of a part of a volume: `values` lie at `box`, all else is 0."""
-        tight = _tight(values)
+        tight = bounding_box(values)
         if tight is None:
             return cls(shape, NOWHERE, np.zeros((0, 0, 0), dtype=values.dtype))
         z, y, x = (slice(outer.start + t.start, outer.start + t.stop) for outer, t in zip(box, tight, strict=True))
@@ -117,8 +117,11 @@ def relative(part: Box, box: Box) -> Box:
     return z, y, x
 
 
-def _tight(values: NDArray[Kind]) -> Box | None:
-    """Narrow one axis after the other, so that only the first reduction reads the whole array."""
+def bounding_box(values: NDArray[Kind]) -> Box | None:
+    """The smallest box, z, y, x, of what is not 0; None if all is.
+
+    One axis is narrowed after the other, so that only the first reduction reads the whole array.
+    """
     if (z := _range(values.any(axis=(1, 2)))) is None:
         return None
     y = _range(values[z].any(axis=(0, 2)))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from medsegagent.errors import ModelError, OutputError
-from medsegagent.models.home import ModelHome
+from medsegagent.models.own_store import ModelHome
 
 _CHUNK = 2**20
 

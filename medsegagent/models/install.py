@@ -16,7 +16,7 @@ from medsegagent.models.compare import differences
 from medsegagent.models.download import Patience, Progress, download
 from medsegagent.models.folder import read_trained_folder
 from medsegagent.models.hashes import check_archive, sha256_of, write_object
-from medsegagent.models.home import ModelHome, folder_name
+from medsegagent.models.own_store import ModelHome, folder_name
 from medsegagent.models.unpack import Unpacked, holds, open_source, take_model
 
 RECORD = "medsegagent.json"

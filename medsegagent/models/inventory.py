@@ -8,8 +8,8 @@ from pathlib import Path
 
 from medsegagent.errors import UsageError
 from medsegagent.models.hashes import read_object, sha256_of
-from medsegagent.models.home import ModelHome
 from medsegagent.models.install import RECORD
+from medsegagent.models.own_store import ModelHome
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from pathlib import Path
 from medsegagent.cards.card import DatasetCard, ModelEntry, ModelPart
 from medsegagent.cards.library import Library
 from medsegagent.errors import ModelError
-from medsegagent.inference.plan import InstalledModel, InstalledPart
 from medsegagent.models.folder import TrainedFolder, installed_folds, match_names, read_trained_folder
-from medsegagent.models.home import default_home
+from medsegagent.models.own_store import default_home
+from medsegagent.planning.plan import InstalledModel, InstalledPart
 from medsegagent.wording import some
 
 _FINAL, _BEST = "checkpoint_final.pth", "checkpoint_best.pth"

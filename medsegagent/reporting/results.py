@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from medsegagent.engines.prediction import Prediction
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.images.volume import Volume
 from medsegagent.images.write import write_mask
-from medsegagent.inference.prediction import Prediction
 from medsegagent.reporting.preview import write_preview
 from medsegagent.reporting.run_folder import write_json, write_segmentation
 from medsegagent.reporting.statistics import StructureStatistics, write_csv

@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from medsegagent.engines.prediction import Prediction
 from medsegagent.fusion.agreement import own_mask
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Volume
-from medsegagent.inference.prediction import Prediction
 from medsegagent.reporting.shape import Shape, measure_shape
 
 _OPPOSITE = {"left": "right", "right": "left"}

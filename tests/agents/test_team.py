@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from medsegagent import Options, segment
-from medsegagent.agents.messages import CardsUnusable, Content, NothingLeft, Parsed, Refused, Selected
 from medsegagent.errors import AnswerNeededError, NoMatchError, NoModelError
 from medsegagent.phantom import CARDS, MODELS
+from medsegagent.road.messages import CardsUnusable, Content, NothingLeft, Parsed, Refused, Selected
 
 
 class Chat:

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from medsegagent.agents.case_list import Case
-from medsegagent.agents.cases import segment_case, segment_cases
-from medsegagent.agents.workspace import Options
 from medsegagent.phantom import CARDS, MODELS
 from medsegagent.reporting.case_table import CaseOutcome, write_case_table
+from medsegagent.road.batch import segment_case, segment_cases
+from medsegagent.road.case_sources import Case
+from medsegagent.road.run import Options
 
 Answer = tuple[int, str, str]
 WITH = ("--library", CARDS, "--models-dir", MODELS, "--device", "cpu")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from medsegagent.agents.demo import run_demo
+from medsegagent.road.demo import run_demo
 
 Run = Callable[..., tuple[int, str, str]]
 FLOOR = {

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from medsegagent.cli.running import image_arguments
+from medsegagent.cli.one_case import image_arguments
 from medsegagent.errors import UsageError
 
 

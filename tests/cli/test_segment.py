@@ -148,3 +148,19 @@ def test_a_model_trained_on_a_box_gets_it_from_another_one_or_the_run_says_that_
     (told,) = [text for text in runs["whole"]["warnings"] if "trained on the box" in text]
     assert "`medsegagent models install phantom/ct_organs`" in told
     assert all(run["structures"][0]["voxels"] > 0 for run in runs.values())
+
+
+def test_what_a_model_did_not_see_is_said(cli: Run, ct_file: Path, tmp_path: Path) -> None:
+    cards = tmp_path / "cards"
+    cards.mkdir()
+    card = json.loads((CARDS / "Phantom_CT_Organs.json").read_text())
+    (model,) = card["models"]
+    speeds = {"own/whole": 2, "own/whole:coarse": 4}
+    card["models"] = [model | {"id": name, "spacing_mm": [mm] * 3, "voter": "own"} for name, mm in speeds.items()]
+    (cards / "card.json").write_text(json.dumps(card))
+    given = ("--library", cards, "--models-dir", MODELS, "--device", "cpu", "--no-input", "--roi", "auto")
+    code, _, err = cli("segment", "spleen", "-i", ct_file, "-o", tmp_path / "out", *given)
+    assert code == 0, err
+    (told,) = [text for text in json.loads((tmp_path / "out" / "run.json").read_text())["warnings"] if "--roi" in text]
+    assert told.startswith("own/whole: it saw ")
+    assert "own/whole:coarse" in told

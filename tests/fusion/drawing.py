@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from medsegagent.engines.prediction import Prediction
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.fusion.vote import fuse
 from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Grid
-from medsegagent.inference.prediction import Prediction
 from medsegagent.language.request import Target
 
 HOLDS = {("kidney", "tumor.kidney"), ("liver", "tumor.liver"), ("tumor.liver", "necrosis")}

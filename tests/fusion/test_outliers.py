@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from medsegagent import match
 from medsegagent.cards.library import Library
+from medsegagent.engines.nnunet.runner import predict
+from medsegagent.engines.prediction import Prediction
 from medsegagent.fusion.outliers import find_outliers
 from medsegagent.fusion.segmentation import Structure
 from medsegagent.fusion.vote import fuse
@@ -21,12 +23,10 @@ from medsegagent.images.boxed import Boxed
 from medsegagent.images.geometry import patient_axes
 from medsegagent.images.read import read_volume
 from medsegagent.images.volume import Grid
-from medsegagent.inference.planning import plan
-from medsegagent.inference.prediction import Prediction
-from medsegagent.inference.runner import predict
 from medsegagent.language.request import Target
 from medsegagent.models.store import find_installed
 from medsegagent.phantom import CARDS, MODELS
+from medsegagent.planning.planner import plan
 
 SHAPE = (3, 4, 5)
 LIVER = Target(id="liver", name="liver", concepts=("liver",))

@@ -12,11 +12,11 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion
 
+from medsegagent.engines.prediction import Prediction
 from medsegagent.errors import UsageError
 from medsegagent.fusion.rules import RULES
 from medsegagent.fusion.tally import count
 from medsegagent.fusion.vote import fuse
-from medsegagent.inference.prediction import Prediction
 
 SHAPE = (3, 4, 5)
 panels = st.lists(arrays(np.bool_, SHAPE), min_size=1, max_size=4)

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from medsegagent.engines.prediction import Prediction
 from medsegagent.fusion.overlap import label_map, overlapping
 from medsegagent.fusion.vote import fuse
 from medsegagent.images.boxed import Boxed
-from medsegagent.inference.prediction import Prediction
 
 WIDTH = 9
 TARGETS = ("liver", "tumor.liver", "spleen", "kidney")

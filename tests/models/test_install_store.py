@@ -15,9 +15,9 @@ from medsegagent.cards.card import DatasetCard
 from medsegagent.cards.library import Library
 from medsegagent.errors import AnswerNeededError, ModelError, NoModelError, UsageError
 from medsegagent.models.download import Patience
-from medsegagent.models.home import ModelHome, default_home, folder_name
 from medsegagent.models.install import Installation, InstalledFolder, address, install
 from medsegagent.models.inventory import remove, verify
+from medsegagent.models.own_store import ModelHome, default_home, folder_name
 from medsegagent.models.store import discover
 
 
@@ -333,7 +333,8 @@ def test_a_disk_that_fills_up_while_unpacking_leaves_nothing_half_installed(home
     limited = (
         "import json, resource, sys; from pathlib import Path\n"
         "from medsegagent.cards.card import DatasetCard; from medsegagent.errors import OutputError\n"
-        "from medsegagent.models.home import ModelHome; from medsegagent.models.install import Installation, install\n"
+        "from medsegagent.models.own_store import ModelHome\n"
+        "from medsegagent.models.install import Installation, install\n"
         "card = DatasetCard.model_validate(json.loads(sys.argv[1]))\n"
         "how = Installation(ModelHome(Path(sys.argv[2])), archive=Path(sys.argv[3]))\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2**19, 2**19))\n"

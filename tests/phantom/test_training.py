@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from medsegagent.engines.nnunet.label_map import label
+from medsegagent.engines.nnunet.network import load_network
+from medsegagent.engines.nnunet.prepare import prepare
 from medsegagent.images.volume import ModalityEvidence, Volume
-from medsegagent.inference.label_map import label
-from medsegagent.inference.network import load_network
-from medsegagent.inference.plan import InstalledPart
-from medsegagent.inference.prepare import prepare
 from medsegagent.phantom.train import CT_TUMOUR, cases_of
 from medsegagent.phantom.training import train
+from medsegagent.planning.plan import InstalledPart
 
 
 def test_labels_are_written_from_containing_to_contained() -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from medsegagent.engines.prediction import Prediction
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.fusion.vote import fuse
 from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Grid, ModalityEvidence, Volume
-from medsegagent.inference.prediction import Prediction
 from medsegagent.language.request import Target
 
 GRID = Grid((20, 16, 12), (1.0, 2.0, 5.0), (0.0, 0.0, 0.0), (1.0, 0, 0, 0, 1.0, 0, 0, 0, 1.0))

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from phantoms import GRID, LEFT, LIVER, RIGHT, box, predictions, segmentation, volume
 
+from medsegagent.engines.prediction import Prediction
 from medsegagent.fusion.vote import fuse
 from medsegagent.images.boxed import Boxed
-from medsegagent.inference.prediction import Prediction
 from medsegagent.language.request import Side, Target
 from medsegagent.reporting.statistics import measure, structure_statistics, write_csv
 

@@ -24,7 +24,7 @@ from medsegagent.agents.llm.cache import ReplyCache
 from medsegagent.agents.llm.client import MODEL_INFO, AgentClient, Form, Reply, length, plain
 from medsegagent.agents.llm.config import Endpoint
 from medsegagent.agents.llm.extract import find_answer
-from medsegagent.agents.llm.ledger import Ledger
+from medsegagent.agents.llm.usage import Ledger
 from medsegagent.errors import ConfigError, EndpointError, MedSegAgentError
 
 # They compare model names and finish reasons of OpenAI's own service; any other server trips them.

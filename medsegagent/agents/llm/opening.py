@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from medsegagent.agents.llm.cache import ReplyCache
-from medsegagent.agents.llm.counsel import Counsel
-from medsegagent.agents.llm.ledger import Ledger
+from medsegagent.agents.llm.consulting import Counsel
 from medsegagent.agents.llm.mind import Mind
+from medsegagent.agents.llm.usage import Ledger
 
 
 @asynccontextmanager

@@ -9,7 +9,7 @@ from autogen_core.models import LLMMessage
 from pydantic import BaseModel
 
 from medsegagent.agents.llm.client import AgentClient, Reply, plain
-from medsegagent.agents.llm.counsel import Consulted
+from medsegagent.agents.llm.consulting import Consulted
 from medsegagent.errors import EndpointError
 
 

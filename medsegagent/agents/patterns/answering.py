@@ -6,15 +6,15 @@ import asyncio
 from dataclasses import replace
 
 from medsegagent import match
-from medsegagent.agents.deciding import decide
 from medsegagent.agents.llm.cache import ReplyCache
 from medsegagent.agents.llm.gateway import Gateway
-from medsegagent.agents.llm.ledger import Ledger
 from medsegagent.agents.llm.mind import Mind
+from medsegagent.agents.llm.usage import Ledger
 from medsegagent.agents.patterns.baselines import FIRST_PROMPT, ask_baseline
 from medsegagent.cards.library import Library
 from medsegagent.errors import AnswerNeededError, UsageError
 from medsegagent.evaluation.patterns import Answer, Answerer, explained
+from medsegagent.road.decide import decide
 
 PATTERNS = ("C2F", "Hybrid", *FIRST_PROMPT)
 """`C2F`: all four thinking agents ask. `Hybrid`: the rules, with a question about what they leave open."""

@@ -11,9 +11,9 @@ from loopback import KEY, Fails, Loopback, Says, always, in_turn
 
 from medsegagent.agents.llm.answers import Cards
 from medsegagent.agents.llm.config import Endpoint
-from medsegagent.agents.llm.counsel import Advice, Consulted, Counsel, Warned
+from medsegagent.agents.llm.consulting import Advice, Consulted, Counsel, Warned
 from medsegagent.agents.llm.gateway import Gateway
-from medsegagent.agents.llm.ledger import Ledger
+from medsegagent.agents.llm.usage import Ledger
 from medsegagent.errors import ConfigError, EndpointError
 
 Serve = Callable[..., Loopback]

@@ -23,8 +23,8 @@ from loopback import KEY, Asked, Loopback, Says
 
 from medsegagent import Options
 from medsegagent.agents import build_team, message_types, open_case
-from medsegagent.agents.messages import Reported, Selected
 from medsegagent.phantom import CARDS, MODELS
+from medsegagent.road.messages import Reported, Selected
 
 ROOT = Path(__file__).resolve().parents[3]
 Serve = Callable[..., Loopback]

@@ -23,7 +23,7 @@ from medsegagent.agents.llm.cache import ReplyCache
 from medsegagent.agents.llm.client import Reply
 from medsegagent.agents.llm.config import Endpoint
 from medsegagent.agents.llm.gateway import Gateway
-from medsegagent.agents.llm.ledger import Ledger
+from medsegagent.agents.llm.usage import Ledger
 from medsegagent.errors import ConfigError, EndpointError
 
 Serve = Callable[..., Loopback]

@@ -18,15 +18,15 @@ from loopback import KEY, Answer, Asked, Behaviour, Fails, Loopback, Raw, Says, 
 from oracle import Oracle
 
 from medsegagent import Library, match
-from medsegagent.agents.deciding import decide
 from medsegagent.agents.llm import prompts
 from medsegagent.agents.llm.config import Endpoint
 from medsegagent.agents.llm.mind import Mind
 from medsegagent.agents.replay import replay
-from medsegagent.agents.transcript import Transcript
 from medsegagent.cli.app import run_app
 from medsegagent.errors import OutputError
 from medsegagent.phantom import CARDS, MODELS
+from medsegagent.road.decide import decide
+from medsegagent.road.transcript import Transcript
 
 Serve = Callable[..., Loopback]
 ROOT = Path(__file__).resolve().parents[3]

@@ -15,13 +15,13 @@ from loopback import KEY, Asked, Fails, Hangs, Loopback, Says, always, in_turn
 from oracle import Oracle
 
 from medsegagent import Library, match
-from medsegagent.agents.deciding import Decision, converse, decide
 from medsegagent.agents.llm.config import Endpoint
-from medsegagent.agents.llm.ledger import Ledger
 from medsegagent.agents.llm.mind import Mind
 from medsegagent.agents.llm.opening import open_counsel
-from medsegagent.agents.messages import Content, Task
+from medsegagent.agents.llm.usage import Ledger
 from medsegagent.errors import AnswerNeededError, ConfigError, EndpointError, MedSegAgentError
+from medsegagent.road.decide import Decision, converse, decide
+from medsegagent.road.messages import Content, Task
 
 Serve = Callable[..., Loopback]
 LIVER = "Please segment the liver in this CT."

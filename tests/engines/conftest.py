@@ -1,0 +1,1 @@
+"""Makes `tiny_models` importable from the tests of each engine."""
