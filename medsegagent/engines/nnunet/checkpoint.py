@@ -61,7 +61,7 @@ def load_checkpoint(file: Path) -> Checkpoint:
     Raises:
         ModelError: If it is missing or truncated, or would run code on loading, or is not nnU-Net's.
     """
-    content = _load_tensors(file)
+    content = load_tensors(file)
     try:
         weights = {_plain_name(str(name)): _as_float(tensor) for name, tensor in content["network_weights"].items()}
         axes = tuple(int(axis) for axis in content.get("inference_allowed_mirroring_axes") or ())
@@ -75,7 +75,12 @@ def load_checkpoint(file: Path) -> Checkpoint:
     return Checkpoint(weights, trainer, axes)
 
 
-def _load_tensors(file: Path) -> Any:
+def load_tensors(file: Path) -> Any:
+    """Read a file of tensors and plain values, mapped from disk.
+
+    Raises:
+        ModelError: If it is missing or truncated, or would run code on loading.
+    """
     import pickle
 
     import torch
