@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from medsegagent.errors import ImageError, PromptError, SessionLostError
+from medsegagent.errors import ImageError, ModelError, PromptableError, PromptError, SessionLostError
 from medsegagent.images.boxed import Boxed, shared
 from medsegagent.images.volume import Grid
 from medsegagent.prompting.model import Capabilities, PromptableModel, check_taken
@@ -47,6 +47,8 @@ class PromptSession:
         self._image: tuple[NDArray[np.float32], Grid] | None = None
         self._prompts: list[Prompt] = []
         self._mask: Boxed[np.bool_] | None = None
+        self._astray = False
+        """The model failed half-way, so what it holds is not what it was given."""
 
     def __enter__(self) -> Self:
         return self
@@ -109,6 +111,7 @@ class PromptSession:
             PromptError: Before the model is asked: no image, outside, empty, of a kind it does not take, or a seed
                 after other prompts.
             SessionLostError: If the server does not come back; the prompts are kept.
+            ModelError: If the model fails; the prompts and the mask before are kept, and others may be tried.
         """
         grid = self._opened()[1]
         check(prompt, grid.size)
@@ -117,12 +120,16 @@ class PromptSession:
             raise PromptError("a mask to start from comes before all other prompts", "Start over with it.")
         before, start, reconnected = self.mask, time.perf_counter(), False
         try:
+            if self._astray:
+                self._replay(self._prompts)
             self._model.apply(prompt)
-            after = self._model.mask()
         except SessionLostError:
             reconnected = True
             self._replay([*self._prompts, prompt])
-            after = self._model.mask()
+        except ModelError:
+            self._astray = True
+            raise
+        after = self._model.mask()
         self._prompts.append(prompt)
         self._mask = after
         common = shared(before, after)
@@ -146,9 +153,15 @@ class PromptSession:
         return True
 
     def _replay(self, prompts: list[Prompt]) -> None:
-        self._model.open(*self._opened())
+        """Begin anew on the same image; what is thrown leaves the session to be replayed again."""
+        self._astray = True
+        try:
+            self._model.open(*self._opened())
+        except PromptableError as error:  # a server that was there before
+            raise SessionLostError(error.what, "The prompts given so far are kept: try again.", error.where) from error
         for prompt in prompts:
             self._model.apply(prompt)
+        self._astray = False
 
     def _opened(self) -> tuple[NDArray[np.float32], Grid]:
         if self._image is None:
