@@ -27,14 +27,14 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PATCH = 48
+PATCH = 40
 RADIUS = 2
 DECAY = 0.98
-FEATURES = [6, 12, 24, 24]
+FEATURES = [8, 12, 24, 24]
 CONFIGURATION = "3d_fullres"
 _SEEDS = range(24)
 _ROUNDS = (1, 2, 3)
-_LEARNING_RATE = 4e-3
+_LEARNING_RATE = 1.5e-3
 _CHANNELS = 8
 
 Array = NDArray[np.float32]
@@ -72,14 +72,14 @@ def plans() -> dict[str, Any]:
                 "n_conv_per_stage": [2] * stages,
                 "n_conv_per_stage_decoder": [1] * (stages - 1),
                 "conv_bias": True,
-                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
-                "norm_op_kwargs": {"eps": 1e-05, "affine": True},
+                "norm_op": None,
+                "norm_op_kwargs": None,
                 "dropout_op": None,
                 "dropout_op_kwargs": None,
                 "nonlin": "torch.nn.LeakyReLU",
                 "nonlin_kwargs": {"inplace": True},
             },
-            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
+            "_kw_requires_import": ["conv_op", "dropout_op", "nonlin"],
         },
         "batch_dice": True,
     }
@@ -115,14 +115,14 @@ def build() -> torch.nn.Module:
 
 
 def examples() -> list[Example]:
-    """CT and MR patients, at full size and, as a zoomed-out view shows them, at two thirds."""
+    """CT patients, at full size and, as a zoomed-out view shows them, at two thirds."""
     made = []
     for seed in _SEEDS:
-        patient = make_patient(seed, "MR" if seed % 3 == 2 else "CT")
+        patient = make_patient(seed, "CT")
         masks = [patient.mask(name) for name in STRUCTURES]
         masks.append(patient.mask("liver", "liver_lesion"))
         made.append(_example(patient.image, masks))
-        if seed % 2 == 0:
+        if seed % 3 == 0:
             small = [ndimage.zoom(mask.astype(np.float32), 2 / 3, order=1) >= 0.5 for mask in masks]
             made.append(_example(ndimage.zoom(patient.image, 2 / 3, order=1), small))
     return made
@@ -138,7 +138,7 @@ def turned(example: Example, rng: np.random.Generator) -> tuple[Array, Mask]:
     mask = example.structures[rng.integers(len(example.structures))]
     order = rng.permutation(3)
     flips = tuple(slice(None, None, int(step)) for step in rng.choice([1, -1], 3))
-    noise = rng.normal(0, 0.03, example.image.shape).astype(np.float32)
+    noise = rng.normal(0, 0.01, example.image.shape).astype(np.float32)
     image = (example.image + noise).transpose(order)[flips]
     return np.ascontiguousarray(image), np.ascontiguousarray(mask.transpose(order)[flips])
 
@@ -200,7 +200,7 @@ class Clicks:
         self.centre = (z, y, x)
 
     def inputs(self) -> Array:
-        """The network's input around the last click, `(8, 48, 48, 48)`."""
+        """The network's input around the last prompt, `(8, PATCH, PATCH, PATCH)`."""
         stack = np.zeros((_CHANNELS, PATCH, PATCH, PATCH), np.float32)
         stack[0] = crop(self.image, self.centre)
         stack[1] = crop(self.mask.astype(np.float32), self.centre)
@@ -272,6 +272,7 @@ def train(iterations: int, seed: int = 0) -> torch.nn.Module:
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = build()
+    _spread(network, rng)
     optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(1e-3, (1 - step / iterations) ** 0.9))
     pool = examples()
@@ -298,6 +299,25 @@ def train(iterations: int, seed: int = 0) -> torch.nn.Module:
         if step % 100 == 0:
             log.info("%d of %d iterations, Dice %.3f", step, iterations, running)
     return network
+
+
+def _spread(network: torch.nn.Module, rng: np.random.Generator) -> None:
+    """Let the first layer tell soft tissues apart from the start.
+
+    Scaled by an image that is half air, organs differ by a tenth of a standard deviation: to find that out would take
+    ordinary weights most of the training. Each feature gets a threshold among them; without normalisation layers,
+    whose statistics would follow the air in the patch, it stays where it is.
+    """
+    import torch
+
+    first = next(module for module in network.modules() if isinstance(module, torch.nn.Conv3d))
+    signs = rng.choice([1.0, -1.0], first.out_channels)
+    thresholds = np.linspace(0.7, 1.7, first.out_channels)
+    with torch.no_grad():
+        first.weight[:, 0] *= 0.3
+        first.weight[:, 0, 1, 1, 1] += torch.from_numpy(6 * signs).float()
+        assert first.bias is not None
+        first.bias.copy_(torch.from_numpy(-6 * signs * thresholds))
 
 
 def install(network: torch.nn.Module, folder: Path) -> None:
