@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from medsegagent.phantom.patient import STRUCTURES, make_patient
+from medsegagent.phantom import MODELS
+from medsegagent.phantom.patient import make_patient
 from medsegagent.prompting.clicker import next_click
 
 if TYPE_CHECKING:
@@ -30,12 +31,25 @@ log = logging.getLogger(__name__)
 PATCH = 40
 RADIUS = 2
 DECAY = 0.98
-FEATURES = [8, 12, 24, 24]
+FEATURES = [8, 16, 24, 24]
 CONFIGURATION = "3d_fullres"
-_SEEDS = range(24)
+_SEEDS = range(30)
 _ROUNDS = (1, 2, 3)
-_LEARNING_RATE = 1.5e-3
+_LEARNING_RATE = 2e-3
 _CHANNELS = 8
+
+ORGANS = (
+    ("lung_left",),
+    ("lung_right",),
+    ("liver", "liver_lesion"),
+    ("spleen",),
+    ("kidney_left",),
+    ("kidney_right",),
+    ("stomach",),
+    ("aorta",),
+    ("bladder",),
+)
+"""The structures that it learns: each in one piece, and large enough to be clicked."""
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -72,14 +86,14 @@ def plans() -> dict[str, Any]:
                 "n_conv_per_stage": [2] * stages,
                 "n_conv_per_stage_decoder": [1] * (stages - 1),
                 "conv_bias": True,
-                "norm_op": None,
-                "norm_op_kwargs": None,
+                "norm_op": "torch.nn.modules.instancenorm.InstanceNorm3d",
+                "norm_op_kwargs": {"eps": 1e-05, "affine": True},
                 "dropout_op": None,
                 "dropout_op_kwargs": None,
                 "nonlin": "torch.nn.LeakyReLU",
                 "nonlin_kwargs": {"inplace": True},
             },
-            "_kw_requires_import": ["conv_op", "dropout_op", "nonlin"],
+            "_kw_requires_import": ["conv_op", "norm_op", "dropout_op", "nonlin"],
         },
         "batch_dice": True,
     }
@@ -119,8 +133,7 @@ def examples() -> list[Example]:
     made = []
     for seed in _SEEDS:
         patient = make_patient(seed, "CT")
-        masks = [patient.mask(name) for name in STRUCTURES]
-        masks.append(patient.mask("liver", "liver_lesion"))
+        masks = [patient.mask(*names) for names in ORGANS]
         made.append(_example(patient.image, masks))
         if seed % 3 == 0:
             small = [ndimage.zoom(mask.astype(np.float32), 2 / 3, order=1) >= 0.5 for mask in masks]
@@ -152,7 +165,7 @@ class Clicks:
         self.centre = (0, 0, 0)
         self._prompts = np.zeros((6, *truth.shape), np.float32)  # boxes, points, scribbles; in and out of each
         self._clicked: list[tuple[int, ...]] = []
-        if rng.random() < 0.35:
+        if rng.random() < 0.3:
             self.mask = spoilt(truth, rng)
 
     def click(self) -> bool:
@@ -264,15 +277,15 @@ def spoilt(truth: Mask, rng: np.random.Generator) -> Mask:
     return np.asarray(mask, np.bool_)
 
 
-def train(iterations: int, seed: int = 0) -> torch.nn.Module:
-    """Train on one thread; the same numbers come out each time."""
+def train(iterations: int, folder: Path, seed: int = 0) -> None:
+    """Train on one thread and write the folder, also every 250 iterations; the same numbers come out each time."""
     import torch
 
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     network = build()
-    _spread(network, rng)
+    _inherit(network)
     optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(1e-3, (1 - step / iterations) ** 0.9))
     pool = examples()
@@ -296,28 +309,36 @@ def train(iterations: int, seed: int = 0) -> torch.nn.Module:
         optimizer.step()
         schedule.step()
         running += (float(overlap.detach()) - running) / min(step, 100)
+        if step % 250 == 0 or step == iterations:
+            install(network, folder)
         if step % 100 == 0:
             log.info("%d of %d iterations, Dice %.3f", step, iterations, running)
-    return network
 
 
-def _spread(network: torch.nn.Module, rng: np.random.Generator) -> None:
-    """Let the first layer tell soft tissues apart from the start.
+def _inherit(network: torch.nn.Module) -> None:
+    """Begin with what the demo's CT network knows: it tells the organs apart, so only prompting has to be learnt.
 
-    Scaled by an image that is half air, organs differ by a tenth of a standard deviation: to find that out would take
-    ordinary weights most of the training. Each feature gets a threshold among them; without normalisation layers,
-    whose statistics would follow the air in the patch, it stays where it is.
+    Where it has more channels, the first ones are taken; inputs that it has not (prompts) begin near zero.
     """
     import torch
 
-    first = next(module for module in network.modules() if isinstance(module, torch.nn.Conv3d))
-    signs = rng.choice([1.0, -1.0], first.out_channels)
-    thresholds = np.linspace(0.7, 1.7, first.out_channels)
+    file = MODELS / "Dataset901_Phantom_CT_Organs/nnUNetTrainer__nnUNetPlans__3d_fullres/fold_all/checkpoint_final.pth"
+    known = torch.load(file, map_location="cpu", weights_only=True)["network_weights"]
+    halves = {f"decoder.stages.{stage}.convs.0.conv.weight" for stage in range(3)}
     with torch.no_grad():
-        first.weight[:, 0] *= 0.3
-        first.weight[:, 0, 1, 1, 1] += torch.from_numpy(6 * signs).float()
-        assert first.bias is not None
-        first.bias.copy_(torch.from_numpy(-6 * signs * thresholds))
+        for name, ours in network.named_parameters():
+            if "seg_layers" in name or name not in known:
+                continue
+            theirs, part = known[name], [slice(0, n) for n in ours.shape]
+            if name in halves:  # what comes from below and what comes from the side lie one after the other
+                ours[:, : ours.shape[1] // 2] = theirs[part[0], : ours.shape[1] // 2]
+                start = theirs.shape[1] // 2
+                ours[:, ours.shape[1] // 2 :] = theirs[part[0], start : start + ours.shape[1] // 2]
+            elif name.endswith("stages.0.0.convs.0.conv.weight"):
+                ours *= 0.3
+                ours[:, :1] = theirs[part[0]]
+            else:
+                ours.copy_(theirs[tuple(part)])
 
 
 def install(network: torch.nn.Module, folder: Path) -> None:
@@ -373,7 +394,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s")
     log.setLevel(logging.INFO)
-    install(train(arguments.iterations), arguments.out)
+    train(arguments.iterations, arguments.out)
 
 
 if __name__ == "__main__":

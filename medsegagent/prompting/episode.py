@@ -18,8 +18,8 @@ from medsegagent.prompting.reward import Reward, reward
 from medsegagent.prompting.session import PromptSession
 
 End = Literal["stopped", "budget", "invalid", "lost", "open"]
-"""Why it ended: the policy stopped, the budget was spent, two unusable actions in a row, the server was lost; "open" if
-it never did (an interrupted one)."""
+"""Why it ended: the policy stopped, the budget was spent, two unusable actions in a row, the model, its server or the
+endpoint failed; "open" if it never did (an interrupted one)."""
 
 
 @dataclass(frozen=True)

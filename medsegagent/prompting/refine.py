@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from medsegagent.errors import PromptError, SessionLostError
+from medsegagent.errors import EndpointError, ModelError, PromptError, SessionLostError
 from medsegagent.images.boxed import Boxed, shared
 from medsegagent.images.volume import Grid
 from medsegagent.prompting.episode import Episode, Turn
 from medsegagent.prompting.model import PromptableModel
-from medsegagent.prompting.policies.base import Act, Policy, State, Stop, Undo, Unusable
+from medsegagent.prompting.policies.base import Act, Answer, Policy, State, Stop, Undo, Unusable
 from medsegagent.prompting.prompts import Packed, Prompt, Seed
 from medsegagent.prompting.reward import from_counts
 from medsegagent.prompting.session import PromptSession
@@ -73,13 +73,10 @@ def refine(
     with PromptSession(model) as session:
         session.open(array, grid)
         tell(episode)
-        try:
-            if seed is not None and seed.any() and offered.seed:
-                episode = _prompt(session, episode, Act(Seed(voxels=Packed.of(seed)), "the mask as it was"), truth)
-                tell(episode)
-            episode = _loop(session, policy, episode, array, budget, truth, tell)
-        except SessionLostError as error:
-            episode = replace(episode, ended="lost", why=str(error))
+        if seed is not None and seed.any() and offered.seed:
+            episode = _prompt(session, episode, Act(Seed(voxels=Packed.of(seed)), "the mask as it was"), truth)
+            tell(episode)
+        episode = _loop(session, policy, episode, array, budget, truth, tell)
     tell(episode)
     return episode
 
@@ -101,29 +98,41 @@ def _loop(
         state = State(
             episode.target, array, session.grid, session.mask, episode.turns, session.capabilities, left, complaint
         )
-        answer = policy.decide(state)
-        problem = ""
-        match answer:
-            case Stop(why=why):
-                return replace(episode, ended="stopped", why=why)
-            case Undo():
-                if episode.prompted:
-                    session.undo()
-                    episode = replace(episode, turns=episode.turns[:-1])
-                    tell(episode)
-                else:
-                    problem = "there is nothing to take back"
-            case Unusable(complaint=said):
-                problem = said
-            case Act():
-                try:
-                    episode = _prompt(session, episode, answer, truth)
-                    tell(episode)
-                except PromptError as error:
-                    problem = str(error)
+        try:
+            after = _turn(session, policy.decide(state), episode, truth)
+        except (SessionLostError, EndpointError, ModelError) as error:
+            return replace(episode, ended="lost", why=str(error))
+        except PromptError as error:
+            after = str(error)
+        problem = after if isinstance(after, str) else ""
+        if isinstance(after, Episode):
+            episode = after
+            if episode.ended != "open":
+                return episode
+            tell(episode)
         if problem and complaint:
             return replace(episode, ended="invalid", why=f"two unusable actions in a row; the last: {problem}")
         complaint = problem
+
+
+def _turn(session: PromptSession, answer: Answer, episode: Episode, truth: Boxed[np.bool_] | None) -> Episode | str:
+    """Do what the policy answered; why it cannot be done, if it cannot.
+
+    Raises:
+        PromptError: If the prompt does not fit.
+    """
+    match answer:
+        case Stop(why=why):
+            return replace(episode, ended="stopped", why=why)
+        case Undo() if episode.prompted:
+            session.undo()
+            return replace(episode, turns=episode.turns[:-1])
+        case Undo():
+            return "there is nothing to take back"
+        case Unusable(complaint=said):
+            return said
+        case Act():
+            return _prompt(session, episode, answer, truth)
 
 
 def _prompt(session: PromptSession, episode: Episode, act: Act, truth: Boxed[np.bool_] | None) -> Episode:
