@@ -335,7 +335,7 @@ def _inherit(network: torch.nn.Module) -> None:
                 start = theirs.shape[1] // 2
                 ours[:, ours.shape[1] // 2 :] = theirs[part[0], start : start + ours.shape[1] // 2]
             elif name.endswith("stages.0.0.convs.0.conv.weight"):
-                ours *= 0.3
+                ours.mul_(0.3)
                 ours[:, :1] = theirs[part[0]]
             else:
                 ours.copy_(theirs[tuple(part)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from medsegagent.errors import PromptableError, UsageError
@@ -120,3 +121,29 @@ ADAPTERS: dict[str, Callable[[Wanted], PromptableModel]] = {
     "sam": _sam,
     "http": _http,
 }
+
+
+_ABOUT = {
+    "walker": ("random walker on grey values, no weights", "points, boxes, scribbles, masks; 3D", ()),
+    "nninteractive": ("nnInteractive, in this process", "points, boxes, scribbles, masks; 3D", ("nnInteractive",)),
+    "nninteractive-remote": ("a server of nnInteractive", "as its weights", ("nnInteractive",)),
+    "sam": ("SAM, MedSAM, SAM 2, MedSAM2", "points, boxes, masks; slice by slice", ("transformers",)),
+    "http": ("a server of the session protocol", "points, boxes; slice by slice", ()),
+}
+
+
+def overview() -> list[tuple[str, str, str, str]]:
+    """Name, what it is, what it takes, and what is missing here, of every promptable model."""
+    rows = []
+    for name, (about, takes, packages) in _ABOUT.items():
+        absent = [package for package in packages if find_spec(package) is None]
+        extra = "sam" if name == "sam" else "interactive"
+        here = f"pip install 'medsegagent[{extra}]'" if absent else _weights(name)
+        rows.append((name, about, takes, here))
+    return rows
+
+
+def _weights(name: str) -> str:
+    if name == "nninteractive" and not installed_folder(name).is_dir():
+        return "weights: medsegagent models install nninteractive, or --promptable FOLDER"
+    return {"sam": "--promptable FOLDER", "http": "--url", "nninteractive-remote": "--url"}.get(name, "ready")

@@ -153,6 +153,13 @@ class EpisodeFile:
         fields = {name: getattr(episode, name) for name in _Head.model_fields if name not in ("kind", "format")}
         self.path.write_text(_Head(**fields).model_dump_json() + "\n", "utf-8")
 
+    def restart(self, episode: Episode) -> None:
+        """Write the first line and all turns there are, in place of what was written."""
+        self._turn = 0
+        self.begin(episode)
+        for turn in episode.turns:
+            self.turn(turn, episode.voxel_ml)
+
     def turn(self, turn: Turn, voxel_ml: float) -> None:
         """Write a turn."""
         line = _TurnLine(

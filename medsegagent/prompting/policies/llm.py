@@ -174,8 +174,8 @@ def _system(tools: Sequence[dict[str, Any]], state: State) -> str:
     return (
         "You are an expert annotator of medical images. You make a mask of one target and refine it, one action a "
         f"turn. Segment only the target that the user names. {begin} The mask is shown in half-transparent green; it "
-        "must cover the target fully and nothing else. Coordinates are integers from 0 to 999 across the picture shown, "
-        "x to the right and y down, from the upper left corner. Look at the current mask before acting. Use no other "
+        "must cover the target fully and nothing else. Coordinates are integers from 0 to 999 across the picture, x "
+        "to the right and y down, from the upper left corner. Look at the current mask before acting. Use no other "
         f"function than these.\n<tools>\n{listed}\n</tools>\n"
         'Answer with exactly one call, as a tool call or as <tool_call>{"name": ..., "arguments": {...}}</tool_call>, '
         "and nothing else."
