@@ -79,7 +79,7 @@ def correct(
     with writing(run.folder / RECORD):
         (run.folder / "episodes").mkdir(exist_ok=True)
         file = EpisodeFile(run.folder / "episodes" / f"{name}.jsonl")
-        seed = None if fresh else policy.seed if isinstance(policy, Disagreement) else structure.where
+        seed = None if fresh or isinstance(policy, Disagreement) else structure.where
         episode = refine(
             model,
             policy,

@@ -262,9 +262,7 @@ def test_what_all_models_agree_on_is_never_changed_and_the_rest_is_voted_on_anew
     high[: truth.shape[0] // 2 + 2] = False
     dispute = Dispute.of(structure([truth, low & truth, high]))
     policy = Disagreement(dispute)
-    episode = refine(
-        Walker(), policy, PATIENT.image, PATIENT.grid, target="liver", seed=policy.seed, truth=Boxed.of(truth)
-    )
+    episode = refine(Walker(), policy, PATIENT.image, PATIENT.grid, target="liver", truth=Boxed.of(truth))
     assert episode.prompted
     voted = with_vote(dispute, episode.mask).dense()
     everybody, nobody = dispute.support.dense() == 100, dispute.support.dense() == 0
@@ -290,6 +288,6 @@ def test_models_that_agree_and_models_that_agree_on_nothing_need_no_prompt() -> 
     one = PATIENT.mask("spleen")
     for votes, why in (([one, one], "agree on every voxel"), ([one, PATIENT.mask("liver")], "agree on no voxel")):
         policy = Disagreement(Dispute.of(structure(votes)))
-        episode = refine(Walker(), policy, PATIENT.image, PATIENT.grid, target="spleen", seed=policy.seed)
+        episode = refine(Walker(), policy, PATIENT.image, PATIENT.grid, target="spleen")
         assert episode.ended == "stopped"
         assert why in episode.why

@@ -26,8 +26,6 @@ _TOUCH = 4.0
 """Radius in mm of what a click marks."""
 _REACH = 80.0
 """How far from the first clicks a structure may go, mm, while nothing else bounds it."""
-_BAND = 6.0
-"""Width in mm, to either side of a given mask's surface, of what any correction may change."""
 _NEAR = (15.0, 60.0)
 """Least and largest radius in mm within which a correction may change a given mask."""
 _LIKE = 4.0
@@ -60,6 +58,9 @@ class Walker:
         assert self._array is not None
         assert self._grid is not None
         self._prompts.append(prompt)
+        if isinstance(prompt, Seed):  # as it is, until something is said against it
+            self._mask = prompt.voxels.mask()
+            return
         self._mask = _solve(self._array, self._grid, self._prompts)
 
     def mask(self) -> Boxed[np.bool_]:
@@ -172,31 +173,18 @@ def _first(marks: _Marks, region: Slices, shape: tuple[int, int, int]) -> NDArra
 
 
 def _corrections(marks: _Marks, region: Slices, spacing: Sequence[float]) -> NDArray[np.int8]:
-    """A given mask holds, but in a band at its surface and near the corrections."""
+    """A given mask holds, but near marks that contradict it: the farther they are from its surface, the wider."""
     assert marks.seed is not None
     given = marks.seed.at(region)
-    depth = ndimage.distance_transform_edt(given, sampling=spacing)
-    distance = ndimage.distance_transform_edt(~given, sampling=spacing)
-    labels = np.where(depth > _BAND, _IN, np.where(distance > _BAND, _OUT, _FREE)).astype(np.int8)
-    for marked, wrong in ((marks.inside, distance), (marks.outside, depth)):
+    labels = np.where(given, _IN, _OUT).astype(np.int8)
+    for marked, wrong in ((marks.inside, ~given), (marks.outside, given)):
+        off = ndimage.distance_transform_edt(np.pad(wrong, 1, mode="edge"), sampling=spacing)[1:-1, 1:-1, 1:-1]
         for mark in marked:
             here = mark.at(region)
-            if (off := float(wrong[here].max(initial=0.0))) > 0:  # a mark that agrees with the mask frees nothing
-                radius = min(_NEAR[1], max(_NEAR[0], 1.5 * off))
+            if (how_far := float(off[here].max(initial=0.0))) > 0:
+                radius = min(_NEAR[1], max(_NEAR[0], 1.5 * how_far))
                 labels[ndimage.distance_transform_edt(~here, sampling=spacing) <= radius] = _FREE
-    labels[(labels == _FREE) & (depth > _BAND) & ~_near(marks.outside, region, spacing)] = _IN
     return _mark(labels, marks, region)
-
-
-def _near(marked: Sequence[Boxed[np.bool_]], region: Slices, spacing: Sequence[float]) -> NDArray[np.bool_]:
-    """Within reach of any of the marks."""
-    here = np.zeros([part.stop - part.start for part in region], np.bool_)
-    for mark in marked:
-        here |= mark.at(region)
-    if not here.any():
-        return here
-    near: NDArray[np.bool_] = ndimage.distance_transform_edt(~here, sampling=spacing) <= _NEAR[1]
-    return near
 
 
 def _mark(labels: NDArray[np.int8], marks: _Marks, region: Slices) -> NDArray[np.int8]:
@@ -224,7 +212,8 @@ def _bar(
     fixed = labels.copy()
     for value, own, others in ((_IN, marks.inside, marks.outside), (_OUT, marks.outside, marks.inside)):
         for mark in own:
-            here = mark.at(region)
+            if not (here := mark.at(region)).any():
+                continue
             alike = _like(values, smooth, ndimage.binary_dilation(here, np.ones((3, 3, 3))), noise)
             like |= alike if value == _IN else False
             away = ndimage.distance_transform_edt(~here, sampling=spacing)

@@ -77,16 +77,14 @@ def with_vote(dispute: Dispute, mask: Boxed[np.bool_], weight: float = 1.0) -> B
 
 @dataclass
 class Disagreement:
-    """Clicks in what all have and in what none has, near each disputed part, the largest first."""
+    """Clicks in what all have and in what none has, near each disputed part, the largest first.
+
+    It begins from nothing, so that the promptable model's vote is its own.
+    """
 
     dispute: Dispute
     name: str = "disagreement"
     _queue: list[Act] | None = field(default=None, repr=False)
-
-    @property
-    def seed(self) -> Boxed[np.bool_]:
-        """What to start from: what all voters have."""
-        return self.dispute.sure
 
     def decide(self, state: State) -> Answer:
         """Give the next click."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from medsegagent.errors import PromptError
-from medsegagent.prompting.policies.base import Act, Answer, State, Stop, Undo, Unusable
-from medsegagent.prompting.prompts import Box, Point, Voxel
+from medsegagent.prompting.model import check_taken
+from medsegagent.prompting.policies.base import Act, Answer, State, Stop, Undo
+from medsegagent.prompting.prompts import Box, Point, Seed, Voxel, check
 
 HELP = (
     "+ I J K: this voxel is in;  - I J K: it is out;  box I0:I1 J0:J1 K0:K1: a box around it (the end is not in it); "
@@ -26,13 +27,20 @@ class Person:
 
     def decide(self, state: State) -> Answer:
         """Ask for the next line."""
-        line = self.ask(state)
-        if line is None:
-            return Stop("the input ended")
-        try:
-            return read_line(line)
-        except PromptError as error:
-            return Unusable(str(error))
+        while True:
+            line = self.ask(state)
+            if line is None:
+                return Stop("the input ended")
+            try:
+                answer = read_line(line)
+                if isinstance(answer, Act):
+                    check(answer.prompt, state.grid.size)
+                    check_taken(answer.prompt, state.offered)
+                if not isinstance(answer, Undo) or any(not isinstance(turn.prompt, Seed) for turn in state.turns):
+                    return answer
+                state = replace(state, complaint="there is nothing to take back")
+            except PromptError as error:
+                state = replace(state, complaint=str(error))
 
 
 def read_line(line: str) -> Answer:
@@ -51,8 +59,8 @@ def read_line(line: str) -> Answer:
             return Act(Point(voxel=voxel_of(rest), positive=sign == "+"), "by hand")
         case ["box" | "b", *rest]:
             return Act(box_of(rest), "by hand")
-    if (sign := words[0][0]) in "+-":
-        return Act(Point(voxel=voxel_of([words[0][1:], *words[1:]]), positive=sign == "+"), "by hand")
+    if words[0][0] in "+-":  # "+12 30 40", without the space
+        return Act(Point(voxel=voxel_of([words[0][1:], *words[1:]]), positive=words[0][0] == "+"), "by hand")
     raise PromptError(f"{line.strip()[:40]!r} is no prompt", HELP)
 
 

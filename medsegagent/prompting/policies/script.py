@@ -28,7 +28,8 @@ class Script:
         if self._given == len(self.prompts):
             return Stop("all prompts of the script were given")
         self._given += 1
-        return Act(self.prompts[self._given - 1], f"prompt {self._given} of the script")
+        why = f"prompt {self._given} of the script" if self.name == "script" else "by hand"
+        return Act(self.prompts[self._given - 1], why)
 
 
 def read_script(path: Path) -> Script:
