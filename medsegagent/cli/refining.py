@@ -215,3 +215,26 @@ def show_choice(run: Reopened, structure: Structure) -> None:
         markup=False,
         highlight=False,
     )
+
+
+def show_demo(folder: Path, seed: int) -> None:
+    """Spoil a mask of the demo's run and correct it, turn by turn."""
+    from medsegagent.prompting.demo import refine_demo
+
+    told = 0
+
+    def tell(episode: Episode) -> None:
+        nonlocal told
+        if len(episode.prompted) > told:
+            screen.out.print(turn_line(episode), markup=False, highlight=False, soft_wrap=True)
+        told = len(episode.prompted)
+
+    shown = refine_demo(folder, seed, tell)
+    screen.out.print(
+        f"{shown.name}: spoilt on purpose (Dice {shown.before:.3f}), then corrected with {shown.adapter} in "
+        f"{shown.turns} turns by a policy that has the truth: Dice {shown.after:.3f}.",
+        markup=False,
+        highlight=False,
+    )
+    for file in shown.pictures:
+        screen.out.print(str(file), markup=False, highlight=False, soft_wrap=True)

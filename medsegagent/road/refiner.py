@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -42,7 +42,7 @@ class Refinement:
     """
 
     kind: RefineKind = "off"
-    wanted: Wanted = Wanted()
+    wanted: Wanted = field(default_factory=Wanted)
     budget: int = BUDGET
     endpoint: VisionEndpoint | None = None
 
