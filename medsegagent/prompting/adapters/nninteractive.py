@@ -108,7 +108,7 @@ class NNInteractive:
         try:
             with _quietly():
                 forward(self._session, prompt)
-        except (RuntimeError, ValueError, AssertionError, IndexError) as error:
+        except (RuntimeError, ValueError, AssertionError, IndexError, TypeError) as error:
             what = f"nnInteractive failed ({' '.join(str(error).split())[:250]})"
             raise ModelError(what, "Try --device cpu, or the walker.", self._capabilities.model) from error
 
