@@ -1,4 +1,4 @@
-"""How many clicks a mask takes, per promptable model, from nothing and from the fused mask; seconds and memory per turn.
+"""How many clicks a mask takes, per promptable model, from nothing and from the fused mask; seconds and memory a turn.
 
     python benchmarks/refine.py                      # the phantom
     python benchmarks/refine.py --ct FOLDER          # and ct_abdomen.nii.gz with ct_abdomen_reference_3mm.nii.gz in it
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK as sitk  # noqa: N813
 
 from medsegagent.images.boxed import Boxed
 from medsegagent.images.read import read_volume

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from medsegagent.images.boxed import Box as Slices
-from medsegagent.images.boxed import Boxed, hull
+from medsegagent.images.boxed import Boxed, hull, intersection, relative, shared
 from medsegagent.images.volume import Grid
 from medsegagent.prompting.model import Capabilities
 from medsegagent.prompting.prompts import Box, Point, Prompt, Scribble, Seed, ball
@@ -30,6 +31,8 @@ _NEAR = (15.0, 60.0)
 """Least and largest radius in mm within which a correction may change a given mask."""
 _LIKE = 4.0
 """Standard deviations from the marked grey values beyond which a voxel is out."""
+
+Kind = TypeVar("Kind", bound=np.generic)
 
 _FREE, _IN, _OUT, _BARRED = 0, 1, 2, -1
 
@@ -93,22 +96,96 @@ class _Marks:
     seed: Boxed[np.bool_] | None
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """A region and the coarser grid on it that is worked on, so that time and memory have a bound.
+
+    `steps` are voxels per step along z, y, x; `spacing` is that of the coarser grid, mm.
+    """
+
+    region: Slices
+    steps: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def on(cls, region: Slices, spacing: Sequence[float]) -> _Frame:
+        """The finest grid, as near to cubes as can be, with no more than `MOST_VOXELS`."""
+        sizes, steps = [part.stop - part.start for part in region], [1, 1, 1]
+        while np.prod([-(-size // step) for size, step in zip(sizes, steps, strict=True)]) > MOST_VOXELS:
+            open_axes = [axis for axis in range(3) if sizes[axis] > steps[axis]]
+            steps[min(open_axes, key=lambda axis: steps[axis] * spacing[axis])] += 1
+        z, y, x = (-(-size // step) for size, step in zip(sizes, steps, strict=True))
+        mm = [step * each for step, each in zip(steps, spacing, strict=True)]
+        return cls(region, (steps[0], steps[1], steps[2]), (mm[0], mm[1], mm[2]), (z, y, x))
+
+    def sample(self, array: NDArray[Kind]) -> NDArray[Kind]:
+        """Every n-th voxel of the region, out of a whole volume."""
+        z, y, x = (slice(part.start, part.stop, step) for part, step in zip(self.region, self.steps, strict=True))
+        return array[z, y, x]
+
+    def mark(self, mask: Boxed[np.bool_]) -> NDArray[np.bool_]:
+        """A mask in which no voxel is lost: a step is in if any of its voxels is."""
+        here = np.zeros(self.shape, np.bool_)
+        start = [part.start - outer.start for part, outer in zip(mask.box, self.region, strict=True)]
+        at = (np.argwhere(mask.inside) + start) // self.steps
+        kept = at[((at >= 0) & (at < self.shape)).all(axis=1)]
+        here[tuple(kept.T)] = True
+        return here
+
+    def whole(self, values: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Back to one element a voxel, surfaces smooth between the steps."""
+        sizes = [part.stop - part.start for part in self.region]
+        if self.steps == (1, 1, 1):
+            return values
+        fine = values.astype(np.float32)
+        for axis, (size, step) in enumerate(zip(sizes, self.steps, strict=True)):
+            places = np.arange(size) / step
+            low = np.minimum(places.astype(int), fine.shape[axis] - 1)
+            high = np.minimum(low + 1, fine.shape[axis] - 1)
+            share = (places - low).astype(np.float32).reshape([-1 if here == axis else 1 for here in range(3)])
+            fine = fine.take(low, axis) * (1 - share) + fine.take(high, axis) * share
+        smooth: NDArray[np.bool_] = fine >= 0.5
+        return smooth
+
+
 def _solve(array: NDArray[np.float32], grid: Grid, prompts: Sequence[Prompt]) -> Boxed[np.bool_]:
     marks = _marks(grid, prompts)
     spacing = grid.spacing[::-1]
     if marks.seed is not None and marks.seed.any():
-        region = _grow(
-            hull([marks.seed.box, *(mark.box for mark in (*marks.inside, *marks.outside))]), _NEAR[1], spacing, grid
-        )
-        labels = _corrections(marks, region, spacing)
-    elif marks.inside:
-        region = _region(marks, spacing, grid)
-        labels = _first(marks, region, grid.shape)
-    else:  # only told what it is not
-        return marks.seed or Boxed.of(np.zeros(grid.shape, np.bool_))
-    values = array[region]
-    labels = _bar(values, labels, marks, region, spacing)
-    return Boxed.within(grid.shape, region, _walk(values, labels, spacing))
+        return _corrected(array, grid, marks, marks.seed)
+    if not marks.inside:  # only told what it is not
+        return Boxed.of(np.zeros(grid.shape, np.bool_))
+    frame = _Frame.on(_region(marks, spacing, grid), spacing)
+    inside = frame.whole(_walk(frame.sample(array), _first(marks, frame, grid.shape), marks, frame))
+    return _exactly(Boxed.within(grid.shape, frame.region, inside), marks)
+
+
+def _corrected(array: NDArray[np.float32], grid: Grid, marks: _Marks, seed: Boxed[np.bool_]) -> Boxed[np.bool_]:
+    """Change a given mask only around the marks that contradict it."""
+    against = [mark for mark in marks.inside if shared(mark, seed) < mark.count]
+    against += [mark for mark in marks.outside if shared(mark, seed)]
+    if not against:
+        return seed
+    frame = _Frame.on(_grow(hull(mark.box for mark in against), _NEAR[1], grid.spacing[::-1], grid), grid.spacing[::-1])
+    labels = _corrections(marks, seed, frame)
+    free = labels == _FREE
+    answer = _walk(frame.sample(array), labels, marks, frame)
+    box = hull([seed.box, frame.region])
+    values = seed.at(box)
+    part = values[relative(frame.region, box)]
+    part[...] = np.where(frame.whole(free), frame.whole(answer), part)
+    return _exactly(Boxed.within(grid.shape, box, values), marks)
+
+
+def _exactly(mask: Boxed[np.bool_], marks: _Marks) -> Boxed[np.bool_]:
+    """Obey every mark to the voxel."""
+    box = hull([mask.box, *(mark.box for mark in marks.inside)])
+    values = mask.at(box)
+    for mark, value in (*((mark, True) for mark in marks.inside), *((mark, False) for mark in marks.outside)):
+        if (common := intersection(mark.box, box)) is not None:
+            values[relative(common, box)][mark.inside[relative(common, mark.box)]] = value
+    return Boxed.within(mask.shape, box, values)
 
 
 def _marks(grid: Grid, prompts: Sequence[Prompt]) -> _Marks:
@@ -160,45 +237,48 @@ def _region(marks: _Marks, spacing: Sequence[float], grid: Grid) -> Slices:
     return z, y, x
 
 
-def _first(marks: _Marks, region: Slices, shape: tuple[int, int, int]) -> NDArray[np.int8]:
+def _first(marks: _Marks, frame: _Frame, shape: tuple[int, int, int]) -> NDArray[np.int8]:
     """Nothing is known but the marks; the structure ends before the region does, if not at the image's edge."""
-    labels = np.zeros([part.stop - part.start for part in region], np.int8)
-    for axis, (part, size) in enumerate(zip(region, shape, strict=True)):
+    labels = np.zeros(frame.shape, np.int8)
+    for axis, (part, size) in enumerate(zip(frame.region, shape, strict=True)):
         edge = np.moveaxis(labels, axis, 0)
         if part.start > 0:
             edge[0] = _OUT
         if part.stop < size:
             edge[-1] = _OUT
-    return _mark(labels, marks, region)
+    return _mark(labels, marks, frame)
 
 
-def _corrections(marks: _Marks, region: Slices, spacing: Sequence[float]) -> NDArray[np.int8]:
+def _corrections(marks: _Marks, seed: Boxed[np.bool_], frame: _Frame) -> NDArray[np.int8]:
     """A given mask holds, but near marks that contradict it: the farther they are from its surface, the wider."""
-    assert marks.seed is not None
-    given = marks.seed.at(region)
+    z, y, x = (slice(part.start, part.stop) for part in frame.region)
+    given = seed.at((z, y, x))[:: frame.steps[0], :: frame.steps[1], :: frame.steps[2]]
     labels = np.where(given, _IN, _OUT).astype(np.int8)
     for marked, wrong in ((marks.inside, ~given), (marks.outside, given)):
-        off = ndimage.distance_transform_edt(np.pad(wrong, 1, mode="edge"), sampling=spacing)[1:-1, 1:-1, 1:-1]
+        off = ndimage.distance_transform_edt(np.pad(wrong, 1, mode="edge"), sampling=frame.spacing)[1:-1, 1:-1, 1:-1]
         for mark in marked:
-            here = mark.at(region)
+            here = frame.mark(mark)
             if (how_far := float(off[here].max(initial=0.0))) > 0:
                 radius = min(_NEAR[1], max(_NEAR[0], 1.5 * how_far))
-                labels[ndimage.distance_transform_edt(~here, sampling=spacing) <= radius] = _FREE
-    return _mark(labels, marks, region)
+                labels[ndimage.distance_transform_edt(~here, sampling=frame.spacing) <= radius] = _FREE
+    return _mark(labels, marks, frame)
 
 
-def _mark(labels: NDArray[np.int8], marks: _Marks, region: Slices) -> NDArray[np.int8]:
-    """Write what was marked over what was concluded; the later a prompt, the less it is overruled."""
+def _mark(labels: NDArray[np.int8], marks: _Marks, frame: _Frame) -> NDArray[np.int8]:
+    """Write what was marked over what was concluded."""
     for mark in marks.inside:
-        labels[mark.at(region)] = _IN
+        labels[frame.mark(mark)] = _IN
     for mark in marks.outside:
-        labels[mark.at(region)] = _OUT
+        labels[frame.mark(mark)] = _OUT
     return labels
 
 
-def _bar(
-    values: NDArray[np.float32], labels: NDArray[np.int8], marks: _Marks, region: Slices, spacing: Sequence[float]
-) -> NDArray[np.int8]:
+def _walk(values: NDArray[np.float32], labels: NDArray[np.int8], marks: _Marks, frame: _Frame) -> NDArray[np.bool_]:
+    """Solve, on the frame's grid."""
+    return _walk_fully(values, _bar(values, labels, marks, frame), frame.spacing)
+
+
+def _bar(values: NDArray[np.float32], labels: NDArray[np.int8], marks: _Marks, frame: _Frame) -> NDArray[np.int8]:
     """Keep the walker out of free voxels whose grey value is like nothing that was marked as in.
 
     Each mark grows to the largest ball of its own grey values (not past half the way to a mark of the other sign): a
@@ -212,18 +292,18 @@ def _bar(
     fixed = labels.copy()
     for value, own, others in ((_IN, marks.inside, marks.outside), (_OUT, marks.outside, marks.inside)):
         for mark in own:
-            if not (here := mark.at(region)).any():
+            if not (here := frame.mark(mark)).any():
                 continue
             alike = _like(values, smooth, ndimage.binary_dilation(here, np.ones((3, 3, 3))), noise)
             like |= alike if value == _IN else False
-            away = ndimage.distance_transform_edt(~here, sampling=spacing)
+            away = ndimage.distance_transform_edt(~here, sampling=frame.spacing)
             room = float(
-                ndimage.distance_transform_edt(np.pad(alike, 1), sampling=spacing)[1:-1, 1:-1, 1:-1][here].max()
+                ndimage.distance_transform_edt(np.pad(alike, 1), sampling=frame.spacing)[1:-1, 1:-1, 1:-1][here].max()
             )
-            room = min([0.8 * room, *(away[other.at(region)].min(initial=np.inf) / 2 for other in others)])
+            room = min([0.8 * room, *(away[frame.mark(other)].min(initial=np.inf) / 2 for other in others)])
             labels[(away <= room) & alike & (fixed == _FREE)] = value
     labels[(labels == _FREE) & ~like] = _BARRED
-    return _mark(labels, marks, region)
+    return _mark(labels, marks, frame)
 
 
 def _like(
@@ -237,31 +317,6 @@ def _like(
         ndimage.binary_closing(np.pad(like, 1))[1:-1, 1:-1, 1:-1] if min(like.shape) > 1 else like
     )
     return filled
-
-
-def _walk(values: NDArray[np.float32], labels: NDArray[np.int8], spacing: Sequence[float]) -> NDArray[np.bool_]:
-    """Solve, on a coarser grid if there are too many voxels; free voxels of that grid take the coarse answer."""
-    step = 1
-    while np.prod([-(-size // step) for size in values.shape]) > MOST_VOXELS:
-        step += 1
-    if step > 1:
-        coarse = _shrink(labels, step)
-        answer = _walk_fully(values[::step, ::step, ::step], coarse, [mm * step for mm in spacing])
-        for axis in range(3):
-            answer = answer.repeat(step, axis)
-        answer = answer[: values.shape[0], : values.shape[1], : values.shape[2]]
-        return np.where(labels == _FREE, answer, labels == _IN)
-    return _walk_fully(values, labels, spacing)
-
-
-def _shrink(labels: NDArray[np.int8], step: int) -> NDArray[np.int8]:
-    """Take every `step`-th voxel, but lose no mark between them."""
-    coarse = labels[::step, ::step, ::step].copy()
-    for value in (_IN, _OUT):
-        if not (coarse == value).any() and (labels == value).any():
-            where = np.argwhere(labels == value) // step
-            coarse[tuple(where.T)] = value
-    return coarse
 
 
 def _walk_fully(values: NDArray[np.float32], labels: NDArray[np.int8], spacing: Sequence[float]) -> NDArray[np.bool_]:
