@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from autogen_agentchat.messages import BaseChatMessage, StructuredMessage
@@ -11,7 +12,7 @@ from autogen_agentchat.teams import DiGraphBuilder, GraphFlow
 from medsegagent.agents.seats import TypedAgent, content_of
 from medsegagent.cards.library import Library
 from medsegagent.road.case import task_for
-from medsegagent.road.execute import ExecutorAgent, ReporterAgent
+from medsegagent.road.execute import ExecutorAgent, RefinerAgent, ReporterAgent
 from medsegagent.road.messages import (
     CardsLeft,
     CardsUnusable,
@@ -20,6 +21,7 @@ from medsegagent.road.messages import (
     NothingLeft,
     Parsed,
     Planned,
+    Refined,
     Refused,
     Reported,
     Selected,
@@ -57,12 +59,15 @@ def build_team(workspace: Workspace, counsel: Counsel | None = None) -> GraphFlo
     parser, modality, anatomy, label = thinkers
     executor = ExecutorAgent(workspace)
     reporter = ReporterAgent(workspace)
+    acting: list[TypedAgent] = [executor, reporter]
+    if workspace.options.refinement.kind != "off":
+        acting.insert(1, RefinerAgent(workspace))
     return _flow(
-        [*thinkers, executor, reporter],
+        [*thinkers, *acting],
         (
             *_coarse_to_fine(*thinkers),
             (label, Selected, executor),
-            (executor, Executed, reporter),
+            *((speaker, Executed, hearer) for speaker, hearer in pairwise(acting)),
             (modality, NothingLeft, parser),
             (anatomy, NothingLeft, parser),
             (label, NothingLeft, parser),
@@ -82,8 +87,8 @@ def message_types() -> list[type[BaseChatMessage]]:
     from medsegagent.agents.llm.consulting import Consulted, Warned
 
     said = (
-        Task, Parsed, CardsLeft, NothingLeft, Selected, CardsUnusable, Planned, Executed, Reported, Refused, Consulted,
-        Warned,
+        Task, Parsed, CardsLeft, NothingLeft, Selected, CardsUnusable, Planned, Executed, Refined, Reported, Refused,
+        Consulted, Warned,
     )  # fmt: skip
     return [StructuredMessage[content] for content in said]  # type: ignore[valid-type]
 

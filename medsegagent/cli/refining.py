@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from medsegagent.cli import screen
-from medsegagent.errors import ConfigError, ImageError, PromptError, UsageError
+from medsegagent.cli.vision import vision_endpoint
+from medsegagent.errors import ImageError, PromptError, UsageError
 from medsegagent.fusion.segmentation import Structure
 from medsegagent.images.boxed import Boxed
 from medsegagent.images.geometry import describe, same_grid
@@ -23,7 +24,6 @@ from medsegagent.prompting.policies.llm import Llm
 from medsegagent.prompting.policies.oracle import Oracle
 from medsegagent.prompting.policies.person import HELP, Person, box_of, voxel_of
 from medsegagent.prompting.policies.script import Script, read_script
-from medsegagent.prompting.policies.vision import VisionEndpoint
 from medsegagent.prompting.prompts import Packed, Point, Prompt, Scribble
 from medsegagent.prompting.prompts import describe as describe_prompt
 from medsegagent.prompting.reopened import Reopened
@@ -98,7 +98,7 @@ def policy_from(
         case "disagreement":
             return Disagreement(Dispute.of(structure))
         case "llm":
-            return Llm(_endpoint(config, send_images), plane)
+            return Llm(vision_endpoint(config, send_images=send_images), plane)
         case "person" if given:
             return Script(given, name="person")
         case "person" if not sys.stdin.closed:
@@ -106,19 +106,6 @@ def policy_from(
             return Person(_ask)
     needs = {"script": "--script FILE", "oracle": "--truth FILE"}.get(name, "--point, --box or --scribble")
     raise UsageError(f"{name} needs {needs}", "Give it.", "--policy")
-
-
-def _endpoint(config: Path | None, send_images: bool) -> VisionEndpoint:
-    from medsegagent.agents.llm.config import load_endpoints
-
-    endpoints = load_endpoints(config)
-    if not endpoints:
-        raise ConfigError("no vision model is configured", "Give --config, or set OAI_CONFIG_LIST: docs/llm.md.")
-    first = endpoints[0]
-    key = first.key().get_secret_value() if first.key_is_set else ""
-    endpoint = VisionEndpoint(first.model, first.base_url, key, send_images or first.is_local, first.timeout)
-    endpoint.require_consent()
-    return endpoint
 
 
 def _ask(state: State) -> str | None:

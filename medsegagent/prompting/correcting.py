@@ -191,6 +191,11 @@ def corrections_of(history: History, pictures: Mapping[str, Sequence[Path]]) -> 
     )
 
 
+def corrected(history: History) -> list[dict[str, Any]]:
+    """For `run.json`: the version of each corrected structure that counts, with whose weights made it."""
+    return [{"structure": name, **versions.current.model_dump()} for name, versions in history.structures.items()]
+
+
 def pictures_of(folder: Path, history: History) -> dict[str, list[Path]]:
     """The pictures of each current version's turns."""
     found = {}
@@ -210,9 +215,7 @@ def publish(run: Reopened, history: History, structure: str, mask: Boxed[np.bool
     figures = {**run.figures, structure: _measured(run, structure, mask)}
     record = dict(run.record)
     record["structures"] = [_updated(item, figures, structure) for item in run.record["structures"]]
-    record["corrections"] = [
-        {"structure": name, **versions.current.model_dump()} for name, versions in history.structures.items()
-    ]
+    record["corrections"] = corrected(history)
     write_history(history, run.folder)
     now = replace(run, segmentation=segmentation, figures=figures, record=record, history=history)
     asked = record.get("asked", {}).get("options", {})

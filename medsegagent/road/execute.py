@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from dataclasses import asdict
 
 from medsegagent.agents.seats import TypedAgent
 from medsegagent.engines.forecast import foresee
@@ -25,11 +26,13 @@ from medsegagent.road.messages import (
     CardsUnusable,
     Executed,
     Planned,
+    Refined,
     Refused,
     Reported,
     Selected,
     StructureResult,
 )
+from medsegagent.road.refiner import refine_run
 from medsegagent.road.run import Workspace
 
 
@@ -186,6 +189,40 @@ class ExecutorAgent(TypedAgent):
 def _install_command(lacking: Iterable[Lacking]) -> str:
     models = " ".join(item.model for item in lacking)
     return f"`medsegagent models install {models}` gets what is lacking."
+
+
+class RefinerAgent(TypedAgent):
+    """Between Executor and Reporter: corrects masks with a promptable model, and says every turn."""
+
+    hears = (Executed,)
+    says = (Executed, Refined)
+
+    def __init__(self, workspace: Workspace) -> None:
+        super().__init__("Refiner", "Corrects masks by prompts to a promptable model, turn by turn.")
+        self._workspace = workspace
+
+    def answer(self, heard: Executed) -> Executed:
+        """Refine what can be refined; the models' masks are kept as first versions."""
+        workspace = self._workspace
+        assert workspace.segmentation is not None  # Executed is said after fusion
+        started = time.perf_counter()
+        with writing(workspace.folder):
+            workspace.refined = refine_run(
+                workspace.segmentation,
+                workspace.volumes[0],
+                workspace.folder,
+                workspace.options.refinement,
+                lambda turn: self.asides.append(Refined(**asdict(turn))),
+            )
+        workspace.segmentation = workspace.refined.segmentation
+        workspace.add_seconds("refining", time.perf_counter() - started)
+        voxel_ml = workspace.segmentation.grid.voxel_ml
+        return heard.model_copy(
+            update={
+                "structures": tuple(_result(item, voxel_ml) for item in workspace.segmentation.structures),
+                "warnings": (*heard.warnings, *workspace.refined.warnings),
+            }
+        )
 
 
 class ReporterAgent(TypedAgent):

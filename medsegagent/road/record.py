@@ -19,6 +19,7 @@ def what_was_asked(
 ) -> dict[str, Any]:
     """Collect all that decides a run's result besides the images and the models installed, as plain JSON."""
     how = {name: value for name, value in asdict(options).items() if name not in _NOT_IN_THE_RESULT}
+    how["refinement"] = options.refinement.record()  # without the key
     asked = {
         "instruction": instruction,
         "modality": modality,

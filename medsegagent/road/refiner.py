@@ -52,6 +52,21 @@ class Refinement:
         if self.kind == "llm" and self.endpoint is None:
             raise UsageError("llm needs a vision model", "Give --config, or set OAI_CONFIG_LIST.", "--refine")
 
+    def record(self) -> dict[str, str | int | None]:
+        """What decides the result, as plain values; no key and no path of this machine."""
+        if self.kind == "off":
+            return {"kind": self.kind}
+        folder = self.wanted.folder.name if self.wanted.folder else None
+        model = self.endpoint.model if self.endpoint else None
+        return {
+            "kind": self.kind,
+            "with": self.wanted.name,
+            "weights": folder,
+            "plane": self.wanted.plane,
+            "budget": self.budget,
+            "vision_model": model,
+        }
+
 
 @dataclass(frozen=True)
 class TurnTaken:

@@ -18,6 +18,7 @@ from medsegagent.models.store import Store
 from medsegagent.planning.choice import Choice
 from medsegagent.planning.plan import Skipped
 from medsegagent.reporting.statistics import StructureStatistics
+from medsegagent.road.refiner import Outcome, Refinement
 from medsegagent.vocabulary import Vocabulary
 
 
@@ -54,6 +55,8 @@ class Options:
     formats: tuple[str, ...] = ()
     series: str = ""
     complete: bool = False
+    refinement: Refinement = field(default_factory=Refinement)
+    """Whether, by whom and with what masks are refined before they are reported."""
 
 
 @dataclass
@@ -78,6 +81,8 @@ class Workspace:
     segmentation: Segmentation | None = None
     figures: Mapping[str, StructureStatistics] = field(default_factory=dict)
     """Structure id -> what was measured."""
+    refined: Outcome | None = None
+    """What the Refiner gave; None if it had no seat."""
     seconds: dict[str, float] = field(default_factory=dict)
 
     def add_seconds(self, stage: str, seconds: float) -> None:

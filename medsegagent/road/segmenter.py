@@ -29,6 +29,8 @@ from medsegagent.language import parse, with_modality
 from medsegagent.matching import explain
 from medsegagent.matching.selection import Selection
 from medsegagent.planning.plan import Plan
+from medsegagent.prompting.correcting import corrected, corrections_of, pictures_of
+from medsegagent.prompting.versions import History
 from medsegagent.reporting.report import write_report
 from medsegagent.reporting.run_folder import RunFolder, write_json, writing
 from medsegagent.road.case import open_case, task_for
@@ -141,7 +143,10 @@ def segment(
         with writing(folder):
             transcript.write(folder / "transcript.jsonl")
             page = folder / "report.html"
-            write_report(page, record, workspace.segmentation, workspace.volumes[0], workspace.figures, dropped)
+            history = workspace.refined.history if workspace.refined else History()
+            corrections = corrections_of(history, pictures_of(folder, history))
+            volume = workspace.volumes[0]
+            write_report(page, record, workspace.segmentation, volume, workspace.figures, dropped, corrections)
             write_json(folder / "run.json", record)
         files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     run_folder = Path(out) if out is not None else None
@@ -244,6 +249,8 @@ def _record(executed: Executed, workspace: Workspace, warnings: tuple[str, ...])
         "plan": executed.plan.model_dump(mode="json"),
         "structures": [structure.model_dump(mode="json") for structure in executed.structures],
         "failed": [item.model_dump(mode="json") for item in executed.failed],
+        "corrections": corrected(workspace.refined.history) if workspace.refined else [],
+        "promptable": workspace.refined.licence if workspace.refined else "",
         "warnings": warnings,
         "seconds": workspace.seconds,
         "research_use": "Research software, not a medical device.",

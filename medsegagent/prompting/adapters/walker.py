@@ -260,7 +260,8 @@ def _corrections(marks: _Marks, seed: Boxed[np.bool_], frame: _Frame) -> NDArray
             here = frame.mark(mark)
             if (how_far := float(off[here].max(initial=0.0))) > 0:
                 radius = min(_NEAR[1], max(_NEAR[0], 1.5 * how_far))
-                labels[ndimage.distance_transform_edt(~here, sampling=frame.spacing) <= radius] = _FREE
+                near = ndimage.distance_transform_edt(~here, sampling=frame.spacing) <= radius
+                labels[near & wrong] = _FREE  # a click for more takes nothing away, and one for less adds nothing
     return _mark(labels, marks, frame)
 
 
