@@ -20,8 +20,8 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).resolve().parents
 
 from inference import OUT, Watch, own_memory  # noqa: E402
 
+from medsegagent.engines.base import Prediction  # noqa: E402
 from medsegagent.engines.nnunet.masks import LabelledPart, mask_of  # noqa: E402
-from medsegagent.engines.prediction import Prediction  # noqa: E402
 from medsegagent.fusion.rules import RULES  # noqa: E402
 from medsegagent.fusion.vote import fuse  # noqa: E402
 from medsegagent.images.volume import Grid  # noqa: E402

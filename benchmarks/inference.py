@@ -153,10 +153,10 @@ def preprocess() -> dict[str, float]:
 
     from medsegagent.engines.nnunet.network import load_network
     from medsegagent.engines.nnunet.preprocess import preprocess as prepare
-    from medsegagent.planning.plan import InstalledPart
+    from medsegagent.models.installed import NnunetFolder
 
     folder = model("Dataset901_TotalSegmentator_v2", TARGETS)
-    trained = load_network(InstalledPart(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={}))
+    trained = load_network(NnunetFolder(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={}))
     image = scan(LARGE)
     array, spacing = SimpleITK.GetArrayFromImage(image)[None], list(image.GetSpacing())[::-1]
     with Watch(own_memory) as ours:

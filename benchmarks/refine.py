@@ -87,7 +87,7 @@ def head(title: str) -> None:
 def phantom(patients: Sequence[int]) -> None:
     import tempfile
 
-    from medsegagent.road.segmenter import segment
+    from medsegagent.road.segmenter import Segmenter
 
     adapters = {
         "walker": Wanted("walker"),
@@ -101,7 +101,7 @@ def phantom(patients: Sequence[int]) -> None:
             image = Path(folder) / "ct.nii.gz"
             write_patient(patient, image)
             said = "liver, spleen, both kidneys, stomach, aorta, bladder and both lungs"
-            run = segment(said, image, Path(folder) / "run", library=CARDS, models_dir=MODELS)
+            run = Segmenter(CARDS, models_dir=MODELS).segment(said, image)
         assert run.segmentation is not None
         names = {"urinary_bladder": "bladder"}
         fused = {names.get(item.id, item.id): item.where for item in run.segmentation.structures}

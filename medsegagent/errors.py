@@ -46,10 +46,14 @@ class MedSegAgentError(Exception):
         return type(self), (self.what, self.remedy, self.where)
 
 
-class UsageError(MedSegAgentError):
-    """An option or the instruction itself cannot be used."""
+class UsageError(MedSegAgentError, ValueError):
+    """An argument or the instruction itself cannot be used. `where` begins with the argument's name."""
 
     exit_code = ExitCode.USAGE
+
+
+class ArgumentTypeError(UsageError, TypeError):
+    """An argument is of a kind that cannot be used."""
 
 
 class NoMatchError(MedSegAgentError):
@@ -89,6 +93,10 @@ class VocabularyError(MedSegAgentError):
 
 class ImageError(MedSegAgentError):
     """An image cannot be read or used."""
+
+
+class MissingFileError(ImageError, FileNotFoundError):
+    """There is no file or folder at the path given."""
 
 
 class CaseListError(MedSegAgentError):

@@ -13,7 +13,6 @@ from pathlib import Path
 from medsegagent.cards.library import Library
 from medsegagent.models.catalogue import Offer, offers
 from medsegagent.models.targets import Target, image_families, targets
-from medsegagent.vocabulary import load
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "models.md"
 FAMILIES = ("CT", "MR", "PET")
@@ -47,7 +46,7 @@ def page() -> str:
     shipped = Library.load("all")
     public = Library({name: card for name, card in shipped.cards.items() if card.models})
     models = list(offers(public))
-    rows = targets(public, load())
+    rows = targets(public)
     lines = [
         INTRODUCTION.format(targets=len(rows), models=len(models), cards=len(public)),
         *models_table(public, models),

@@ -1,6 +1,6 @@
-"""The AutoGen team, for those who build on it: `build_team(open_case("ct.nii.gz", "out"))`.
+"""The AutoGen team, for those who build on it: `build_team(Segmenter(), "ct.nii.gz", "out")`.
 
-AutoGen and torch are imported when one of these names is used, not before.
+AutoGen is imported when one of these names is used, not before.
 """
 
 from __future__ import annotations
@@ -9,16 +9,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from medsegagent.agents.team import build_matching_team, build_team, message_types
-    from medsegagent.road.case import open_case
 
-__all__ = ["build_matching_team", "build_team", "message_types", "open_case"]
+__all__ = ["build_matching_team", "build_team", "message_types"]
 
 
 def __getattr__(name: str) -> object:
-    if name == "open_case":
-        from medsegagent.road.case import open_case
-
-        return open_case
     if name in __all__:
         from medsegagent.agents import team
 

@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 from medsegagent.agents.llm.config import load_endpoints, summary
 from medsegagent.cards.library import Library
+from medsegagent.engines.installed import find_installed
 from medsegagent.errors import ConfigError
 from medsegagent.models.own_store import default_home
-from medsegagent.models.store import find_installed, results_roots
+from medsegagent.models.store import results_roots
 
 _PACKAGES = ("medsegagent", "torch", "nnunetv2", "autogen-agentchat", "openai", "SimpleITK")
 

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from medsegagent.agents.llm.consulting import Consulted, Counsel
+from medsegagent.agents.llm.consulting import Consultant
 from medsegagent.agents.llm.recording import Recording
-from medsegagent.agents.llm.usage import Ledger
 from medsegagent.cards.library import Library
 from medsegagent.errors import OutputError
 from medsegagent.matching.selection import Selection
-from medsegagent.road.decide import converse
-from medsegagent.road.messages import Selected, Task
+from medsegagent.reporting.record import read_record
+from medsegagent.road.messages import Consulted, Selected, Task
+from medsegagent.road.mind import Rules, Thought
+from medsegagent.road.run import Run
+from medsegagent.road.select import Decision, decision
+from medsegagent.road.steps import MATCHING
+from medsegagent.road.transcript import TRANSCRIPT
+from medsegagent.untrusted import parse_json, read_regular
 
 _SIZE_LIMIT = 64 * 2**20
 
@@ -70,7 +74,7 @@ def replay(run: Path, library: Library | None = None) -> Replayed:
         CardError: If the run's library cannot be loaded.
         MedSegAgentError: If today's team refuses.
     """
-    file = run / "transcript.jsonl" if run.is_dir() else run
+    file = run / TRANSCRIPT if run.is_dir() else run
     lines = _read(file)
     try:
         task = next(Task.model_validate(line["content"]) for line in lines if line["type"] == "Task")
@@ -86,29 +90,36 @@ def replay(run: Path, library: Library | None = None) -> Replayed:
     cards = library or Library.load(_library_of(file.parent))
     recording = Recording(said)
     hybrid = all(item.prompt == "resolver" for _, item in said)
-    counsel = Counsel("hybrid" if hybrid else "llm", recording, lambda: True) if said else None
-    decision = asyncio.run(converse(task, cards, counsel, Ledger()))
+    consultant = Consultant("hybrid" if hybrid else "llm", recording, lambda: True) if said else None
+    now = asyncio.run(_think(task, Run(cards), consultant))
     return Replayed(
         then=chosen.selection.labels,
-        now=decision.selection,
+        now=now.selection,
         asked=len(said),
         changed=tuple(sorted(recording.changed)),
-        warnings=decision.warnings,
+        warnings=now.warnings,
     )
+
+
+async def _think(task: Task, run: Run, consultant: Consultant | None) -> Decision:
+    if consultant is None:
+        return decision(await Rules().converse(task, run, MATCHING), run)
+    from medsegagent.agents.conversation import converse
+    from medsegagent.agents.llm.thinking import HybridThinking, LlmThinking
+
+    thinking = HybridThinking(consultant) if consultant.kind == "hybrid" else LlmThinking(consultant)
+    return decision(Thought(await converse(task, run, thinking, MATCHING)), run)
 
 
 def _read(file: Path) -> list[dict[str, Any]]:
     try:
-        if file.stat().st_size > _SIZE_LIMIT:
-            raise OutputError(f"larger than {_SIZE_LIMIT >> 20} MiB", "Give a transcript of ours.", str(file))
-        return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
-    except (OSError, ValueError, RecursionError) as error:
+        return [parse_json(line) for line in read_regular(file, _SIZE_LIMIT).splitlines()]
+    except (OSError, ValueError) as error:
         raise OutputError(f"cannot be read as a transcript ({error})", "Give a run's folder.", str(file)) from error
 
 
 def _library_of(folder: Path) -> str:
     try:
-        found = json.loads((folder / "run.json").read_bytes())["library"]
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_record(folder).asked.library or "all"
+    except OutputError:  # a transcript alone
         return "all"
-    return found if isinstance(found, str) else "all"

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from medsegagent.cards.binding import bind
-from medsegagent.cards.card import DatasetCard, ModelEntry, ModelPart
+from medsegagent.cards.card import DatasetCard, NnunetEntry, NnunetPart
 from medsegagent.cards.library import load_card
 from medsegagent.errors import CardError
 from medsegagent.vocabulary import Vocabulary
@@ -79,12 +79,12 @@ def _dataset_folder(file: Path) -> Path | None:
     return next((p for p in file.absolute().parents[:2] if re.match(r"Dataset\d{3}_", p.name)), None)
 
 
-def _entries(folder: Path, name: str) -> list[ModelEntry]:
+def _entries(folder: Path, name: str) -> list[NnunetEntry]:
     entries = []
     for trained in sorted(folder.glob("*__*__*")):
         trainer, plans, configuration = trained.name.split("__")
-        part = ModelPart(dataset_folder=folder.name, trainer=trainer, plans=plans, configuration=configuration)
-        entries.append(ModelEntry(id=f"{name}/{trained.name}", parts=(part,), voter=name))
+        part = NnunetPart(dataset_folder=folder.name, trainer=trainer, plans=plans, configuration=configuration)
+        entries.append(NnunetEntry(id=f"{name}/{trained.name}", parts=(part,), voter=name))
     return entries
 
 

@@ -41,8 +41,7 @@ def key_of(files: Sequence[Path], vocabulary_digest: str) -> str:
     """What the compiled form of these files depends on: their names, sizes and times, and the vocabulary."""
     digest = hashlib.sha256(f"{_FORMAT} {vocabulary_digest}".encode())
     for file in files:
-        stat = file.stat()
-        digest.update(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0".encode())
+        digest.update(f"{file}\0{_state(file)}\0".encode("utf-8", "surrogateescape"))
     return digest.hexdigest()
 
 
@@ -58,6 +57,15 @@ def write(files: Sequence[Path], key: str, compiled: dict[str, Any]) -> None:
     cache.write(_name(files), key, compiled)
 
 
+def _state(file: Path) -> str:
+    """What changes with a file's content; a link to nowhere is reported when it is read."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return "unreadable"
+    return f"{stat.st_size}\0{stat.st_mtime_ns}"
+
+
 def _name(files: Sequence[Path]) -> str:
-    ends = f"{files[0]} {files[-1]}".encode()
+    ends = f"{files[0]} {files[-1]}".encode("utf-8", "surrogateescape")
     return f"library-{hashlib.sha256(ends).hexdigest()[:16]}.json"

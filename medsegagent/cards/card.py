@@ -3,14 +3,33 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_serializer, field_validator, model_validator
 
-Values = Annotated[tuple[int, ...], BeforeValidator(lambda value: (value,) if isinstance(value, int) else value)]
+_MOST_LABELS = 4096
+_LONGEST_NAME = 200
+
+Values = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=2**31 - 1)], ...],
+    Field(max_length=_MOST_LABELS),
+    BeforeValidator(lambda value: (value,) if isinstance(value, int) else value),
+]
 """Stored voxel values that one label means: `5`, or a list whose union is meant (nnU-Net's region notation)."""
 
-Fold = int | Literal["all"]
+Name = Annotated[str, Field(max_length=_LONGEST_NAME)]
+"""Of a label or channel."""
+
+Fold = Annotated[int, Field(ge=0, le=999)] | Literal["all"]
+
+Url = Annotated[str, Field(pattern=r"^https?://[^\s\p{C}/?#@\\]+([/?#][^\s\p{C}\\]*)?$", max_length=2000)]
+"""On the web, and without a user's name or password."""
+
+ModelId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*([/:][A-Za-z0-9][\w.-]*)*$", max_length=150)]
+"""Unique over all cards, e.g. `totalsegmentator/total:fast`; a folder in the store is called after it."""
+
+_LONGEST_FOLDER = 240
+"""Bytes: file systems take 255."""
 
 
 class _Frozen(BaseModel):
@@ -20,11 +39,12 @@ class _Frozen(BaseModel):
 class Source(_Frozen):
     """Where a model's weights can be had."""
 
-    url: str
-    archive: str = ""
-    size: int | None = None
+    url: Url
+    archive: Annotated[str, Field(pattern=r"^([^\p{C}./\\][^\p{C}/\\]*)?$", max_length=_LONGEST_NAME)] = ""
+    """The file's name; empty: `url` is a page."""
+    size: Annotated[int | None, Field(ge=0)] = None
     """Bytes."""
-    sha256: str | None = None
+    sha256: Annotated[str | None, Field(pattern=r"^[0-9A-Fa-f]{64}$")] = None
     licence: str | None = None
     """None: not known."""
     licence_required: bool = False
@@ -32,6 +52,14 @@ class Source(_Frozen):
 
 
 class ModelPart(_Frozen):
+    """One network of a model, whatever its kind."""
+
+    labels: dict[Name, Values] | None = None
+    """Card label -> this network's own values. None: the card's values."""
+    source: Source | None = None
+
+
+class NnunetPart(ModelPart):
     """One trained nnU-Net in nnU-Net's own results layout: `DATASET/TRAINER__PLANS__CONFIGURATION/fold_N/`."""
 
     dataset_folder: Annotated[str, Field(pattern=r"^Dataset\d{3}_[\w.-]+$")]
@@ -40,10 +68,14 @@ class ModelPart(_Frozen):
     configuration: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.-]*$")] = "3d_fullres"
     folds: tuple[Fold, ...] = ()
     """Empty: every fold that is installed."""
-    checkpoint: Annotated[str, Field(pattern=r"^[\w.-]+\.pth$")] = "checkpoint_final.pth"
-    labels: dict[str, Values] | None = None
-    """Card label -> this network's own values. None: the card's values."""
-    source: Source | None = None
+    checkpoint: Annotated[str, Field(pattern=r"^\w[\w.-]*\.pth$")] = "checkpoint_final.pth"
+
+    @model_validator(mode="after")
+    def _names_fit_a_file_system(self) -> Self:
+        for name in (*self.folder.split("/"), self.checkpoint):
+            if len(name.encode()) > _LONGEST_FOLDER:
+                raise ValueError(f"{name[:40]}... is too long for a file's name")
+        return self
 
     @property
     def folder(self) -> str:
@@ -54,42 +86,56 @@ class ModelPart(_Frozen):
 class Crop(_Frozen):
     """The box that a model was trained on: around what another model finds."""
 
-    model: str
+    model: ModelId
     """Id of the model that finds the box, e.g. `totalsegmentator/total:fast`."""
     labels: Annotated[tuple[str, ...], Field(min_length=1)]
     """Labels of that model's card whose union the box holds."""
-    margin_mm: Annotated[float, Field(ge=0)] = 20.0
+    margin_mm: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 20.0
+
+
+_Edge = Annotated[float, Field(ge=1e-3, le=1e4)]
+"""Of a voxel, mm."""
 
 
 class ModelEntry(_Frozen):
-    """One model that implements the card, in one part or several."""
+    """One model that implements the card, in one part or several, whatever its kind."""
 
-    id: Annotated[str, Field(pattern=r"^[\w.:/-]+$")]
-    """Unique over all cards, e.g. `totalsegmentator/total:fast`."""
+    kind: str
+    """Names the engine that runs it."""
+    id: ModelId
     title: str = ""
-    parts: Annotated[tuple[ModelPart, ...], Field(min_length=1)]
+    parts: Annotated[tuple[ModelPart, ...], Field(min_length=1, max_length=_LONGEST_NAME)]
     channels: tuple[str, ...] | None = None
     """Per network channel, the card's channel index as a string key. None: the card's order."""
     voter: str = ""
     """Models with the same voter (speeds, versions of one task) share one vote. Empty: the id."""
-    use_mirroring: bool | None = None
-    """Test-time mirroring. None: as the checkpoint allows."""
-    tile_step_size: Annotated[float, Field(gt=0, le=1)] | None = None
-    """Sliding-window step as a fraction of the patch. None: nnU-Net's default, 0.5."""
-    reorient: Literal["RAS"] | None = None
-    """Axis order that the network expects, if it is not the file's own."""
-    spacing_mm: tuple[float, float, float] | None = None
+    spacing_mm: tuple[_Edge, _Edge, _Edge] | None = None
     """Training grid, x, y, z."""
     crop: Crop | None = None
     """None: trained on whole images."""
     notes: str = ""
 
-    @model_validator(mode="before")
+    @field_validator("id")
     @classmethod
-    def _no_traversal(cls, data: Any) -> Any:
-        if isinstance(data, dict) and ".." in str(data.get("id", "")):
+    def _is_a_folders_name(cls, model_id: str) -> str:
+        if ".." in model_id:
             raise ValueError("a model id must not contain '..'")
-        return data
+        if len(model_id.encode()) > _LONGEST_FOLDER:
+            raise ValueError("a model id is too long for a folder's name")
+        return model_id
+
+
+class NnunetEntry(ModelEntry):
+    """A model of trained nnU-Nets; the kind of an entry that names none."""
+
+    kind: Literal["nnunet"] = "nnunet"
+    parts: Annotated[tuple[NnunetPart, ...], Field(min_length=1, max_length=_LONGEST_NAME)]
+    use_mirroring: bool | None = None
+    """Test-time mirroring. None: as the checkpoint allows."""
+    tile_step_size: Annotated[float, Field(ge=0.1, le=1)] | None = None
+    """Sliding-window step as a fraction of the patch. None: nnU-Net's default, 0.5."""
+    reorient: Literal["RAS"] | None = None
+    """Axis order that the network expects, if it is not the file's own."""
 
 
 class DatasetCard(_Frozen):
@@ -101,9 +147,9 @@ class DatasetCard(_Frozen):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][\w.+-]*$", max_length=120)]
     description: str = ""
     body_region: str = ""
-    channel_names: Annotated[dict[str, str], Field(min_length=1)]
+    channel_names: Annotated[dict[str, Name], Field(min_length=1, max_length=64)]
     """Channel index ("0", "1", ...) -> name, in nnU-Net's order."""
-    labels: Annotated[dict[str, Values], Field(min_length=1)]
+    labels: Annotated[dict[Name, Values], Field(min_length=1, max_length=_MOST_LABELS)]
     """Label name -> the stored voxel values it means. `background` is 0 and may be left out."""
     regions_class_order: tuple[int, ...] | None = None
     num_training: Annotated[int | None, Field(alias="numTraining", ge=0)] = None
@@ -114,7 +160,8 @@ class DatasetCard(_Frozen):
     dataset_doi: str = ""
     licence: str | None = None
     """Of the dataset; None: not known."""
-    models: tuple[ModelEntry, ...] = ()
+    models: tuple[NnunetEntry, ...] = ()
+    """Discriminated by `kind`; another kind of model joins this union."""
     bindings: dict[str, str] = Field(default_factory=dict)
     """Label name -> concept phrase ("left kidney"), where the label's own name does not say it."""
     demo: bool = False
@@ -211,7 +258,7 @@ def card_fields(raw: dict[str, Any], stem: str) -> dict[str, Any]:
 
 def _label_fields(labels: dict[str, Any]) -> dict[str, Any]:
     """Names to values: nnU-Net v1 wrote them the other way round, and nnU-Net's ignore label is no structure."""
-    if labels and all(re.fullmatch(r"\d+", str(key)) and isinstance(value, str) for key, value in labels.items()):
+    if labels and all(re.fullmatch(r"[0-9]{1,9}", key) and isinstance(value, str) for key, value in labels.items()):
         labels = {name: int(value) for value, name in labels.items()}
     return {name: values for name, values in labels.items() if name != "ignore"}
 

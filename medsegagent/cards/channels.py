@@ -7,8 +7,7 @@ from typing import NamedTuple
 
 from medsegagent.cards.card import DatasetCard
 from medsegagent.vocabulary import Vocabulary
-from medsegagent.vocabulary.phrases import longest_term
-from medsegagent.vocabulary.text import tokenize
+from medsegagent.vocabulary.images import image_words
 
 
 class Accepted(NamedTuple):
@@ -21,27 +20,9 @@ class Accepted(NamedTuple):
 @lru_cache(maxsize=4096)
 def channel_accepts(name: str, vocabulary: Vocabulary) -> frozenset[Accepted]:
     """The kinds of image that one channel takes, any of them; empty if the name does not say."""
-    families: list[str] = []
-    subtypes: list[Accepted] = []
-    loose: list[str] = []
-    tokens = tokenize(name.replace("_", " "))
-    position = 0
-    while position < len(tokens):
-        phrase = longest_term(tokens, position, vocabulary)
-        position = phrase.last if phrase else position + 1
-        for meaning in phrase.meanings if phrase else ():
-            category, _, value = meaning.id.partition(":")
-            if meaning.flag != "w":
-                continue
-            if category == "modality":
-                family, _, subtype = value.partition("/")
-                families += [piece for piece in family.split("+") if piece not in families]
-                subtypes += [Accepted(family, subtype)] if subtype else []
-            elif category == "subtype":
-                loose.append(value)
-            elif category == "sequence_or_level":
-                families += [] if "MR" in families else ["MR"]
-                subtypes.append(Accepted("MR", value))
+    said = image_words(name, vocabulary)
+    families, loose = list(said.families), said.loose
+    subtypes = [Accepted(*item) for item in said.subtypes]
     if loose and not families:
         families.append("CT")
     subtypes += [

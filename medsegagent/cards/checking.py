@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from medsegagent.cards.binding import bind
+from medsegagent.cards.binding import Binding
 from medsegagent.cards.card import DatasetCard
 from medsegagent.vocabulary import Sided, Vocabulary
 
@@ -20,14 +20,20 @@ class Finding:
     text: str
 
 
-def check_card(card: DatasetCard, vocabulary: Vocabulary) -> tuple[Finding, ...]:
-    """Look for unbound labels, labels that mean the same, odd values, and an impossible `regions_class_order`."""
-    return (*_bindings(card, vocabulary), *_values(card), *_regions(card))
+def check_card(card: DatasetCard, bound: Sequence[Binding], vocabulary: Vocabulary) -> tuple[Finding, ...]:
+    """Look for unbound labels, labels that mean the same, odd values, and an impossible `regions_class_order`.
+
+    Args:
+        card: The card.
+        bound: What each of its labels was bound to, see `binding.bind`.
+        vocabulary: What they were bound with.
+    """
+    return (*_bindings(card, bound, vocabulary), *_values(card), *_regions(card))
 
 
-def _bindings(card: DatasetCard, vocabulary: Vocabulary) -> Iterator[Finding]:
+def _bindings(card: DatasetCard, bound: Sequence[Binding], vocabulary: Vocabulary) -> Iterator[Finding]:
     meaning: dict[tuple[tuple[Sided, ...], tuple[str, ...]], list[str]] = defaultdict(list)
-    for binding in bind(card, vocabulary):
+    for binding in bound:
         meaning[binding.concepts, binding.lesions].append(binding.label)
         if not binding.concepts:
             near = vocabulary.nearest(binding.label.replace("_", " "))

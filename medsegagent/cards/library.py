@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cached_property
 from pathlib import Path
@@ -17,29 +16,42 @@ from medsegagent.cards.binding import Binding, bind
 from medsegagent.cards.card import DatasetCard, card_fields
 from medsegagent.cards.channels import Accepted, card_accepts
 from medsegagent.errors import CardError
-from medsegagent.vocabulary import Sided, load
+from medsegagent.untrusted import read_json_object
+from medsegagent.vocabulary import Sided, Vocabulary, load
 
 _CARD_SIZE_LIMIT = 4 * 2**20
+_MOST_COMPLAINTS = 10
 _WORTH_COMPILING = 50
 """Files; fewer are read as fast as their compiled form."""
 
 
 @dataclass(frozen=True)
 class Library:
-    """The cards in use, by name, and what was wrong with the ones that did not load."""
+    """The cards in use, by name, and what was wrong with the ones that did not load.
+
+    Attributes:
+        cards: The cards.
+        problems: Why others are not among them.
+        name: What the user called them: "all", "zoo", "benchmark", or a folder in full; "" if they were put together.
+        vocabulary: What their labels are bound with, and what every instruction to this library is read with.
+    """
 
     cards: Mapping[str, DatasetCard]
     problems: tuple[CardError, ...] = ()
+    vocabulary: Vocabulary = field(default_factory=load, repr=False)
+    name: str = ""
 
     @classmethod
-    def load(cls, which: str | Path = "all") -> Library:
+    def load(cls, which: str | Path = "all", vocabulary: Sequence[str | Path] = ()) -> Library:
         """Load a library.
 
         Args:
             which: "benchmark" (the 23 cards), "zoo" (cards of public checkpoints), "all", or a folder of cards.
+            vocabulary: YAML files with a site's own terms, as in `medsegagent/vocabulary/data`.
 
         Raises:
             CardError: If the folder does not exist or holds no usable card.
+            VocabularyError: If a vocabulary file cannot be used.
         """
         shipped = _shipped_folder()
         built_in = {
@@ -52,31 +64,34 @@ class Library:
             raise CardError(
                 "there is no such folder", "Give a folder of JSON cards, or benchmark, zoo or all.", str(which)
             )
-        library = cls.of_files(sorted(files))
+        library = cls.of_files(sorted(files), load([Path(file) for file in vocabulary]))
         if not library.cards:
             detail = f" ({library.problems[0]})" if library.problems else ""
             raise CardError(f"no usable card{detail}", "Put at least one JSON card there.", str(folder))
+        name = str(which) if str(which) in built_in else str(folder.resolve())
+        # Its properties may be filled already, from the compiled form: they go along.
+        object.__setattr__(library, "name", name)
         return library
 
     @classmethod
-    def of_files(cls, files: Iterable[Path]) -> Library:
+    def of_files(cls, files: Iterable[Path], vocabulary: Vocabulary | None = None) -> Library:
         """The cards in these files; what does not load, or has a name that another has, is in `problems`.
 
         A large library is compiled once and opened from the user's cache from then on.
         """
-        listed = tuple(files)
+        listed, vocabulary = tuple(files), vocabulary or load()
         if len(listed) < _WORTH_COMPILING:
-            return cls._read(listed)
-        key = cached_library.key_of(listed, load().digest)
+            return cls._read(listed, vocabulary)
+        key = cached_library.key_of(listed, vocabulary.digest)
         compiled = cached_library.read(listed, key)
         if compiled is None:
-            library = cls._read(listed)
+            library = cls._read(listed, vocabulary)
             cached_library.write(listed, key, _compiled(library))
             return library
-        return cls._opened(compiled)
+        return cls._opened(compiled, vocabulary)
 
     @classmethod
-    def _read(cls, files: Iterable[Path]) -> Library:
+    def _read(cls, files: Iterable[Path], vocabulary: Vocabulary) -> Library:
         cards: dict[str, DatasetCard] = {}
         problems: list[CardError] = []
         for file in files:
@@ -89,12 +104,12 @@ class Library:
                 problems.append(CardError(f"a card named {card.name!r} exists already", "Rename one.", str(file)))
             else:
                 cards[card.name] = card
-        return cls(dict(sorted(cards.items())), tuple(problems))
+        return cls(dict(sorted(cards.items())), tuple(problems), vocabulary)
 
     @classmethod
-    def _opened(cls, compiled: dict[str, Any]) -> Library:
+    def _opened(cls, compiled: dict[str, Any], vocabulary: Vocabulary) -> Library:
         problems = tuple(CardError(*texts) for texts in compiled["problems"])
-        library = cls(cached_library.Lazy(compiled["cards"], DatasetCard.model_validate), problems)
+        library = cls(cached_library.Lazy(compiled["cards"], DatasetCard.model_validate), problems, vocabulary)
         names = tuple(compiled["cards"])
         kinds = tuple(
             tuple(frozenset(Accepted(*item) for item in channel) for channel in channels)
@@ -126,8 +141,7 @@ class Library:
     @cached_property
     def bindings(self) -> Mapping[str, tuple[Binding, ...]]:
         """Card name -> what each of its labels means."""
-        vocabulary = load()
-        return {card.name: bind(card, vocabulary) for card in self}
+        return {card.name: bind(card, self.vocabulary) for card in self}
 
     @cached_property
     def label_values(self) -> Mapping[str, Mapping[str, tuple[int, ...]]]:
@@ -137,8 +151,7 @@ class Library:
     @cached_property
     def channels(self) -> Mapping[str, tuple[frozenset[Accepted], ...]]:
         """Card name -> per channel, the kinds of image that it takes."""
-        vocabulary = load()
-        return {card.name: card_accepts(card, vocabulary) for card in self}
+        return {card.name: card_accepts(card, self.vocabulary) for card in self}
 
     @cached_property
     def cards_with(self) -> Mapping[Sided, tuple[str, ...]]:
@@ -153,8 +166,7 @@ class Library:
     @cached_property
     def lesions(self) -> frozenset[str]:
         """Every lesion that some label means."""
-        vocabulary = load()
-        return frozenset(item.id for item in self.cards_with if vocabulary.concept(item.id).kind == "lesion")
+        return frozenset(item.id for item in self.cards_with if self.vocabulary.concept(item.id).kind == "lesion")
 
     def __iter__(self) -> Iterator[DatasetCard]:
         return iter(self.cards.values())
@@ -198,17 +210,14 @@ def load_card(file: Path) -> DatasetCard:
         CardError: Naming file, field, value and what was expected.
     """
     try:
-        if file.stat().st_size > _CARD_SIZE_LIMIT:
-            raise CardError(f"larger than {_CARD_SIZE_LIMIT >> 20} MiB", "A card is a small JSON file.", str(file))
-        raw: Any = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise CardError(f"not a readable JSON file ({error})", "Fix the file or remove it.", str(file)) from error
-    if not isinstance(raw, dict):
-        raise CardError(f"holds a JSON {type(raw).__name__}, not an object", "See docs/add_a_card.md.", str(file))
+        raw = read_json_object(file, _CARD_SIZE_LIMIT)
+    except (OSError, ValueError) as error:
+        what = f"not a readable JSON file ({error})"
+        raise CardError(what, "Fix the file or remove it; docs/add_a_card.md shows a valid card.", str(file)) from error
     try:
         return DatasetCard.model_validate(card_fields(raw, file.stem))
     except ValidationError as error:
-        wrong = "; ".join(_complaint(item) for item in error.errors())
+        wrong = "; ".join(_complaint(item) for item in error.errors()[:_MOST_COMPLAINTS])
         raise CardError(wrong, "Fix these fields; docs/add_a_card.md shows a valid card.", str(file)) from error
 
 

@@ -24,6 +24,7 @@ from medsegagent.cli import (
     segment,
     targets,
 )
+from medsegagent.cli.flags import with_flag
 from medsegagent.cli.screen import problem
 from medsegagent.errors import ExitCode, MedSegAgentError
 
@@ -82,7 +83,7 @@ def run_app(arguments: list[str]) -> int:
     except MedSegAgentError as error:
         if debug:
             traceback.print_exc()
-        problem(str(error))
+        problem(str(with_flag(error)))
         return int(error.exit_code)
     except typer.TyperException as error:
         if message := error.format_message():  # without a command Typer has shown the help, and says nothing
@@ -91,6 +92,9 @@ def run_app(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         problem("Interrupted; nothing half-written is left.")
         return int(ExitCode.INTERRUPTED)
+    except MemoryError:
+        problem("Not enough memory. Crop or resample the image, close other programs, or use a larger machine.")
+        return int(ExitCode.BAD_INPUT)
     except BrokenPipeError:
         # The reader went away (`| head`): not an error of ours; keep Python from complaining at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

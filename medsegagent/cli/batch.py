@@ -4,41 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from medsegagent.cli import screen
 from medsegagent.cli.installing import Consent
-from medsegagent.cli.one_case import run_case
+from medsegagent.cli.one_case import CaseRunner
 from medsegagent.errors import ExitCode, UsageError
 from medsegagent.reporting.case_table import CASES, CaseOutcome
 from medsegagent.road.batch import segment_cases
-from medsegagent.road.case_sources import Case, read_cases
+from medsegagent.road.case_sources import ListedCase, read_cases
 
 
-def run_cases(
-    instruction: str, source: Path, out: Path | None, *, verbose: bool, may_install: Consent, **how: Any
-) -> ExitCode:
+def run_cases(instruction: str, source: Path, out: Path | None, runner: CaseRunner) -> ExitCode:
     """Segment all cases of a folder or table, without questions, and show how they went.
 
     Raises:
         MedSegAgentError: If the list, the options or the output folder cannot be used at all.
     """
     if out is None:
-        raise UsageError("no output folder given", "Name one with -o DIR.", "-o")
-    if how["options"].dry_run:
-        raise UsageError("a dry run shows one case", "Give one with -i.", "--dry-run")
+        raise UsageError("no output folder given", "Name one with -o DIR.", "out")
+    if runner.options.dry_run:
+        raise UsageError("a dry run shows one case", "Give one with -i.", "dry_run")
     cases = read_cases(source, instruction)
     # Nobody waits before a hundred cases to be asked: what needs an answer fails, with the reason.
-    consent: Consent = "yes" if may_install == "yes" else "never"
+    consent: Consent = "yes" if runner.may_install == "yes" else "never"
     outcomes: list[CaseOutcome] = []
     try:
         with _bars(cases) as shown:
-            one = partial(run_case, verbose=verbose, may_ask=False, may_install=consent, progress=shown.tiles)
-            for outcome in segment_cases(cases, out, run=one, **how):
+            quiet = replace(runner, may_ask=False, may_install=consent, tiles=shown.tiles)
+            for outcome in segment_cases(
+                cases,
+                out,
+                quiet.segmenter,
+                quiet.options,
+                overwrite=quiet.overwrite,
+                run_case=lambda case, folder: quiet.run(case.instruction, case.images, folder),
+            ):
                 outcomes.append(outcome)
                 shown.finished(outcome)
     finally:
@@ -66,7 +70,7 @@ def _show(outcomes: Sequence[CaseOutcome], out: Path) -> None:
 
 
 @contextmanager
-def _bars(cases: Sequence[Case]) -> Iterator[_CaseBars]:
+def _bars(cases: Sequence[ListedCase]) -> Iterator[_CaseBars]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=screen.err, transient=True) as progress:
         yield _CaseBars(progress, len(cases))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from medsegagent.cards.binding import bind
+from medsegagent.cards.binding import Binding
 from medsegagent.cards.card import DatasetCard
 from medsegagent.cards.checking import Finding
 from medsegagent.cli import screen
@@ -35,10 +35,10 @@ def show(card: DatasetCard) -> None:
         screen.table(("model", "parts", "licence"), rows)
 
 
-def show_bindings(card: DatasetCard, vocabulary: Vocabulary) -> None:
+def show_bindings(card: DatasetCard, bound: Sequence[Binding], vocabulary: Vocabulary) -> None:
     """Show what each label was taken to mean."""
     rows = []
-    for binding in bind(card, vocabulary):
+    for binding in bound:
         meanings = [f"{item.side} {vocabulary.concept(item.id).name}".strip() for item in binding.concepts]
         lesions = [vocabulary.concept(lesion).name for lesion in binding.lesions]
         values = ", ".join(map(str, card.labels[binding.label]))

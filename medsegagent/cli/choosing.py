@@ -1,52 +1,43 @@
-"""Choosing cards and labels for a command: by the rules at once, with the team only where a language model is asked."""
+"""Choosing cards and labels for a command: by the rules at once, with a conversation where one is wanted or needed."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from medsegagent.cli import screen
 from medsegagent.cli.views import show_message, show_usage
-from medsegagent.language import parse, with_modality
-from medsegagent.matching import explain, match
-from medsegagent.vocabulary import load
+from medsegagent.road.events import Event, Said
+from medsegagent.road.options import Options
+from medsegagent.road.run import Run
+from medsegagent.road.select import converse, select
 
 if TYPE_CHECKING:
-    from medsegagent.agents.llm.mind import Mind
     from medsegagent.cards.library import Library
-    from medsegagent.language.request import Request
-    from medsegagent.matching.selection import Dropped, Selection
+    from medsegagent.road.mind import Mind
+    from medsegagent.road.select import Decision
 
 
 def choose(
     instruction: str, cards: Library, mind: Mind, modality: str | None, *, verbose: bool, reasons: bool
-) -> tuple[Selection, tuple[Dropped, ...]]:
+) -> Decision:
     """Choose; the conversation and its cost are shown if verbose.
-
-    Returns:
-        The selection and, if reasons are wanted, why other cards are not in it.
 
     Raises:
         MedSegAgentError: As `medsegagent.match`, and as the language model's team does.
     """
-    request = parse(instruction, load())
+
+    def show(event: Event) -> None:
+        if isinstance(event, Said):
+            show_message(event.agent, event.content.summary)
+
+    run = Run(cards, options=Options(modality=modality), listener=show if verbose else None, mind=mind.record)
     # Two readings are for the user to choose from: neither a conversation nor a language model settles them.
-    if request.question is not None or (not verbose and not _must_ask(mind, request)):
-        request = with_modality(request, modality) if modality else request
-        return match(request, cards), explain(request, cards) if reasons else ()
-    from medsegagent.road.decide import decide  # AutoGen, only to converse
-
-    decision = decide(instruction, cards, mind, modality=modality, listener=show_message if verbose else None)
-    for warning in () if verbose else decision.warnings:  # the conversation has them, too
+    if verbose and run.parsed(instruction).question is None:
+        decision = asyncio.run(converse(instruction, run, mind))
+        show_usage(decision.usage)
+        return decision
+    decision = asyncio.run(select(instruction, run, mind, reasons=reasons))
+    for warning in decision.warnings:
         screen.warn(warning)
-    if verbose:
-        show_usage(decision.ledger.record())
-    selection = decision.selection
-    return selection, explain(selection.request, cards) if reasons else ()
-
-
-def _must_ask(mind: Mind, request: Request) -> bool:
-    if mind.kind != "hybrid":
-        return mind.kind == "llm"
-    from medsegagent.agents.llm.reading import left_open
-
-    return bool(left_open(request, load()).words)
+    return decision

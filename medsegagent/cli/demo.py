@@ -23,12 +23,17 @@ def demo(
     from medsegagent.cli.one_case import bars
     from medsegagent.cli.views import show_message, show_result
     from medsegagent.road.demo import INSTRUCTION, run_demo
+    from medsegagent.road.events import Event, Progress, Said
 
-    listener = None if quiet else show_message
-    with bars() as progress:
-        result = run_demo(
-            out, instruction=instruction or INSTRUCTION, seed=seed, overwrite=True, listener=listener, progress=progress
-        )
+    with bars() as shown:
+
+        def show(event: Event) -> None:
+            if isinstance(event, Progress):
+                shown(event.model, event.done, event.total)
+            elif isinstance(event, Said) and not quiet:
+                show_message(event.agent, event.content.summary)
+
+        result = run_demo(out, instruction=instruction or INSTRUCTION, seed=seed, overwrite=True, on_event=show)
     show_result(result.run, result.dice)
     if refine:
         from medsegagent.cli.refining import show_demo

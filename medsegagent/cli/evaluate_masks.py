@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medsegagent.errors import ExitCode
+
 
 def masks(
     prediction: Annotated[Path, typer.Argument(help="Segmentation, run folder, or a folder of either.")],
@@ -34,7 +36,11 @@ def masks(
     else:
         show_scores(found)
     if out is not None:
-        with RunFolder(out) as folder:
+        with (run := RunFolder(out)) as folder:
             write_scores(found, folder)
             for warning in write_worst(found, folder / "worst.png", pairs, image):
                 screen.warn(warning)
+        for note in run.notes:
+            screen.warn(note)
+    if found.failed:
+        raise typer.Exit(ExitCode.CASES_FAILED)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from medsegagent.errors import ImageError
+
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="Image, DICOM folder, zip, or a folder of images.")],
@@ -24,3 +26,5 @@ def inspect(
         screen.as_json(asdict(inspection))
     else:
         show_inspection(inspection)
+    if all(item.problem for item in inspection.findings):
+        raise ImageError("nothing in it can be used as a volume", "See above why, and what to give.", str(path))

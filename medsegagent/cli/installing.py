@@ -22,12 +22,13 @@ from rich.prompt import Confirm
 
 from medsegagent.cards.library import Library
 from medsegagent.cli import screen
+from medsegagent.engines.installed import find_installed
 from medsegagent.errors import AnswerNeededError, NoMatchError, NoModelError, UsageError
+from medsegagent.matching.instruction import match_instruction
 from medsegagent.models.catalogue import Offer, find, of_card
 from medsegagent.models.download import Progress as Bytes
 from medsegagent.models.install import Installation, InstalledFolder, install, parts_for
 from medsegagent.models.own_store import ModelHome, default_home
-from medsegagent.models.store import find_installed
 from medsegagent.planning.downloads import wanted
 
 Consent = Literal["never", "ask", "yes"]
@@ -56,17 +57,16 @@ def choose(
     else:
         offers = tuple(find(library, model) for model in models) if models else of_card(library, str(card))[:1]
     if archive and len(offers) != 1:
-        raise UsageError("an archive holds one model", "Give one id with --from.", "--from")
+        raise UsageError("an archive holds one model", "Give one id with --from.", "archive")
     return offers
 
 
 def _for_instruction(library: Library, instruction: str, modality: str | None, max_models: int) -> tuple[Offer, ...]:
-    from medsegagent import match
 
-    selection = match(instruction, library, modality)
+    selection = match_instruction(instruction, library, modality)
     if not selection.cards:
         raise NoMatchError(
-            selection.refusal or "nothing matches", "`medsegagent targets` lists what there is.", "--for"
+            selection.refusal or "nothing matches", "`medsegagent targets` lists what there is.", "instruction"
         )
     installed = find_installed(library).labels
     offers = wanted(selection, library, installed=installed, per_target=max_models)

@@ -18,12 +18,13 @@ from medsegagent.cli.llm_options import (
     TagOption,
     mind_from,
 )
-from medsegagent.cli.options import LibraryOption, ModalityOption, VerboseOption
+from medsegagent.cli.options import LibraryOption, ModalityOption, VerboseOption, VocabularyOption
 
 
 def match(
     instruction: Annotated[str, typer.Argument(help="What to segment, in plain words.")],
     library: LibraryOption = "all",
+    vocabulary: VocabularyOption = None,
     modality: ModalityOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="For machines.")] = False,
     explain: Annotated[bool, typer.Option("--explain", help="Also what was dropped and why.")] = False,
@@ -55,10 +56,11 @@ def match(
         no_cache=no_cache,
         may_ask=not no_input,
     )
-    cards = Library.load(library)
+    cards = Library.load(library, vocabulary or ())
     for error in cards.problems:
         screen.warn(str(error))
-    selection, dropped = choose(instruction, cards, thinker, modality, verbose=verbose, reasons=explain)
+    decision = choose(instruction, cards, thinker, modality, verbose=verbose, reasons=explain)
+    selection, dropped = decision.selection, decision.dropped if explain else ()
     if as_json:
         screen.as_json(selection_json(selection, dropped))
     else:

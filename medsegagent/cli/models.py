@@ -23,7 +23,7 @@ def list_models(
 ) -> None:
     """List the installed models per card, and trained models that no card knows."""
     from medsegagent.cards.library import Library
-    from medsegagent.models.store import find_installed
+    from medsegagent.engines.installed import find_installed
 
     store = find_installed(Library.load(library), models_dir)
     if as_json:

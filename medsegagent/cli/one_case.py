@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.prompt import Prompt
 
-from medsegagent.cards.library import Library
 from medsegagent.cli import screen
 from medsegagent.cli.installing import Consent, install_lacking
 from medsegagent.cli.views import show_message, show_plan, show_request, show_result, show_selection, show_usage
-from medsegagent.engines.nnunet.runner import Progress as TileProgress
 from medsegagent.errors import AnswerNeededError, MedSegAgentError, NoModelError, SeriesNeededError, UsageError
-from medsegagent.road.run import Options
-from medsegagent.road.segmenter import RunResult, segment
+from medsegagent.road.events import Event, Said
+from medsegagent.road.events import Progress as Tile
+from medsegagent.road.options import Options
+from medsegagent.road.result import Result
+from medsegagent.road.segmenter import Segmenter
+
+Tiles = Callable[[str, int, int], None]
+"""Shows a model's tiles: its id, how many are done, how many there are."""
 
 
 def image_arguments(arguments: list[str]) -> dict[str, Path]:
@@ -42,7 +45,7 @@ def image_arguments(arguments: list[str]) -> dict[str, Path]:
         if key in images:
             what = f"two images have the name {key!r}" if key else "several images were given without a name"
             remedy = "Give each its channel: -i T1=t1.nii.gz -i FLAIR=flair.nii.gz. Several patients: --cases."
-            raise UsageError(what, remedy, "-i")
+            raise UsageError(what, remedy, "image")
         images[key] = path
     return images
 
@@ -56,52 +59,78 @@ def _channel_of(path: Path) -> str:
     return channel
 
 
-def run_case(
-    instruction: str,
-    images: Mapping[str, Path],
-    out: Path | None,
-    *,
-    verbose: bool,
-    may_ask: bool,
-    may_install: Consent = "never",
-    progress: TileProgress | None = None,
-    **how: Any,
-) -> RunResult:
-    """Run `medsegagent.segment` with the conversation (if verbose), progress, and questions where one can be asked.
+@dataclass(frozen=True)
+class CaseRunner:
+    """Segments cases with the conversation (if verbose), progress, and questions where one can be asked.
 
-    What lacks a usable model is offered one, once. Without a `progress` there are bars.
+    Attributes:
+        segmenter: Who segments.
+        options: How.
+        overwrite: Replace an earlier run.
+        verbose: Show the conversation.
+        may_ask: Whether somebody can be asked.
+        may_install: Whether what lacks a usable model is offered one, once.
+        tiles: Shown each tile; None: bars of its own.
     """
-    listener = show_message if verbose else None
-    if how.get("models_dir") or (may_install == "ask" and not (may_ask and sys.stdin.isatty())):
-        may_install = "never"
-    options = replace(how.pop("options", None) or Options(), complete=may_install != "never")
-    while True:
-        try:
-            with nullcontext(progress) if progress else bars() as shown:
-                result = segment(instruction, images, out, options=options, listener=listener, progress=shown, **how)
-            if verbose:
-                show_usage(result.usage)
-            return result
-        except NoModelError as error:
-            consent, may_install, options = may_install, "never", replace(options, complete=False)
+
+    segmenter: Segmenter
+    options: Options
+    overwrite: bool = False
+    verbose: bool = False
+    may_ask: bool = False
+    may_install: Consent = "never"
+    tiles: Tiles | None = None
+
+    def run(self, instruction: str, images: Mapping[str, Path], out: Path | None) -> Result:
+        """Segment one case, asking and installing where that is allowed.
+
+        Raises:
+            MedSegAgentError: As `Segmenter.segment`.
+        """
+        may_install = self._may_install()
+        options = replace(self.options, complete=may_install != "never")
+        while True:
             try:
-                installed = install_lacking(error, Library.load(how["library"]), consent)
-            except MedSegAgentError as reason:
-                if not error.others_run:
+                return self._segment(instruction, images, out, options)
+            except NoModelError as error:
+                consent, may_install, options = may_install, "never", replace(options, complete=False)
+                try:
+                    installed = install_lacking(error, self.segmenter.resources.library, consent)
+                except MedSegAgentError as reason:
+                    if not error.others_run:
+                        raise
+                    screen.warn(str(reason))
+                    continue
+                if not installed and not error.others_run:
                     raise
-                screen.warn(str(reason))
-                continue
-            if not installed and not error.others_run:
-                raise
-        except AnswerNeededError as error:
-            if not (may_ask and error.choices and sys.stdin.isatty()):
-                raise
-            if isinstance(error, SeriesNeededError):
-                screen.err.print(error.what, markup=False, highlight=False)
-                series = Prompt.ask("Which series?", choices=list(error.choices), console=screen.err)
-                options = replace(options, series=series)
-            else:
-                instruction = _chosen(error)
+                self.segmenter.refresh()
+            except AnswerNeededError as error:
+                if not (self.may_ask and error.choices and sys.stdin.isatty()):
+                    raise
+                if isinstance(error, SeriesNeededError):
+                    screen.err.print(error.what, markup=False, highlight=False)
+                    series = Prompt.ask("Which series?", choices=list(error.choices), console=screen.err)
+                    options = replace(options, series=series)
+                else:
+                    instruction = _chosen(error)
+
+    def _may_install(self) -> Consent:
+        asks_nobody = self.may_install == "ask" and not (self.may_ask and sys.stdin.isatty())
+        return "never" if asks_nobody or not self.segmenter.resources.offers_installs else self.may_install
+
+    def _segment(self, instruction: str, images: Mapping[str, Path], out: Path | None, options: Options) -> Result:
+        with nullcontext(self.tiles) if self.tiles else bars() as shown:
+
+            def show(event: Event) -> None:
+                if isinstance(event, Tile):
+                    shown(event.model, event.done, event.total)
+                elif isinstance(event, Said) and self.verbose:
+                    show_message(event.agent, event.content.summary)
+
+            result = self.segmenter.segment(instruction, images, out, options, overwrite=self.overwrite, on_event=show)
+        if self.verbose:
+            show_usage(result.usage)
+        return result
 
 
 def _chosen(error: AnswerNeededError) -> str:
@@ -112,7 +141,7 @@ def _chosen(error: AnswerNeededError) -> str:
     return error.choices[int(Prompt.ask("Which one?", choices=numbers, console=screen.err)) - 1]
 
 
-def show_run(result: RunResult) -> None:
+def show_run(result: Result) -> None:
     """Show what a run gave, or, after a dry run, what it would do."""
     if result.folder is None:
         show_request(result.selection.request)
@@ -125,7 +154,7 @@ def show_run(result: RunResult) -> None:
 
 
 @contextmanager
-def bars() -> Iterator[TileProgress]:
+def bars() -> Iterator[Tiles]:
     """Show one bar per model on stderr, from the first tile on, gone when all is done."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     shown = Progress(*columns, console=screen.err, transient=True)

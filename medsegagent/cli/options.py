@@ -10,6 +10,10 @@ import typer
 LibraryOption = Annotated[
     str, typer.Option("--library", help="Cards to choose from: benchmark, zoo, all, or a folder of cards.")
 ]
+VocabularyOption = Annotated[
+    list[Path] | None,
+    typer.Option("--vocabulary", help="YAML file with terms of your own, as in docs/vocabulary.md (repeatable)."),
+]
 ModalityOption = Annotated[
     str | None, typer.Option("--modality", help='Overrides the instruction and the image: "CT", "MR T1", "PET/CT", ...')
 ]

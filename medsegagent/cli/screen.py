@@ -9,10 +9,21 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
-out = Console(highlight=False)
+from medsegagent.wording import plain
+
+
+class _Console(Console):
+    """A console that is steered by this program alone: strings, cells of tables too, lose what steers terminals."""
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(plain(text), **how)
+
+
+out = _Console(highlight=False)
 """Results: goes down a pipe."""
-err = Console(stderr=True, highlight=False)
+err = _Console(stderr=True, highlight=False)
 """Progress, conversation, warnings, errors."""
 
 
@@ -37,5 +48,6 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str |
 
 
 def as_json(data: Any) -> None:
-    """Print machine-readable output and nothing else."""
-    out.file.write(json.dumps(data, indent=2, ensure_ascii=False) + "\n")
+    """Print machine-readable output and nothing else; what would steer a terminal is escaped, so nothing is lost."""
+    text = json.dumps(data, indent=2, ensure_ascii=False)
+    out.file.write("".join(c if plain(c) == c else f"\\u{ord(c):04x}" for c in text) + "\n")

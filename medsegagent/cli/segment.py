@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
@@ -18,7 +18,14 @@ from medsegagent.cli.llm_options import (
     TagOption,
     mind_from,
 )
-from medsegagent.cli.options import DeviceOption, LibraryOption, ModalityOption, ModelsDirOption, VerboseOption
+from medsegagent.cli.options import (
+    DeviceOption,
+    LibraryOption,
+    ModalityOption,
+    ModelsDirOption,
+    VerboseOption,
+    VocabularyOption,
+)
 
 _RESULTS, _MODELS, _NETWORKS, _VOTES = "Results", "Which models", "How networks run", "How masks become one"
 _REFINING = "How masks are corrected"
@@ -38,6 +45,7 @@ def segment(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Folder for the results.")] = None,
     library: LibraryOption = "all",
+    vocabulary: VocabularyOption = None,
     modality: ModalityOption = None,
     models_dir: ModelsDirOption = None,
     device: DeviceOption = "auto",
@@ -174,30 +182,38 @@ def segment(
     no_cache: NoCacheOption = False,
 ) -> None:
     """Segment what INSTRUCTION asks for. Research software, not a medical device."""
-    from medsegagent.cli.one_case import image_arguments, run_case, show_run
+    from medsegagent.cli.one_case import CaseRunner, image_arguments, show_run
     from medsegagent.cli.vision import refinement_from
     from medsegagent.errors import UsageError
-    from medsegagent.models.effort import Effort, folds_named
-    from medsegagent.planning.choice import Choice, weights_named
-    from medsegagent.prompting.catalogue import Wanted
-    from medsegagent.road.run import Options
+    from medsegagent.models.effort import folds_named
+    from medsegagent.planning.choice import weights_named
+    from medsegagent.prompting.wanted import Wanted
+    from medsegagent.road.options import Options
+    from medsegagent.road.segmenter import KEEP_BYTES, Segmenter
 
     if bool(image) == bool(cases):
-        raise UsageError("give one case with -i, or several with --cases", "One of the two.", "-i")
-    weights = weights_named(weight or ())
+        raise UsageError("give one case with -i, or several with --cases", "One of the two.", "image")
     options = Options(
-        device=device,
+        max_models=max_models,
+        prefer=tuple(prefer or ()),
+        only=tuple(only or ()),
+        exclude=tuple(exclude or ()),
+        weights=weights_named(weight or ()),
+        folds=folds_named(folds or ()),
+        mirror=tta,
+        tile_step=step_size,
+        fast=fast,
+        roi=roi == "auto",
+        isolate=isolate,
+        fusion=fusion,
+        keep_outliers=keep_outliers,
+        modality=modality,
+        series=series,
         force=force,
         dry_run=dry_run,
         separate=separate,
         keep_predictions=keep_predictions,
         formats=tuple(formats or ()),
-        series=series,
-        choice=Choice(max_models, tuple(prefer or ()), tuple(only or ()), tuple(exclude or ()), weights),
-        fusion=fusion,
-        keep_outliers=keep_outliers,
-        effort=Effort(folds_named(folds or ()), tta, step_size, fast, roi == "auto"),
-        isolate=isolate,
         refinement=refinement_from(
             refine,
             Wanted(with_, promptable, url, device, licence_accepted=accept_licence, send_images=send_images),
@@ -216,18 +232,26 @@ def segment(
         no_cache=no_cache,
         may_ask=not no_input and not cases,
     )
-    how: dict[str, Any] = {
-        "library": library,
-        "modality": modality,
-        "models_dir": models_dir,
-        "options": options,
-        "overwrite": overwrite,
-        "mind": thinker,
-        "verbose": verbose,
-        "may_install": "never" if offline else "yes" if yes else "ask",
-    }
+    if out is None and not dry_run:
+        raise UsageError("no output folder given", "Name one with -o DIR.", "out")
+    segmenter = Segmenter(
+        library,
+        models_dir=models_dir,
+        vocabulary=vocabulary or (),
+        device=device,
+        mind=thinker,
+        keep_bytes=KEEP_BYTES if cases else 0,
+    )
+    runner = CaseRunner(
+        segmenter,
+        options,
+        overwrite=overwrite,
+        verbose=verbose,
+        may_ask=not no_input,
+        may_install="never" if offline else "yes" if yes else "ask",
+    )
     if cases:
         from medsegagent.cli.batch import run_cases
 
-        raise typer.Exit(run_cases(instruction, cases, out, **how))
-    show_run(run_case(instruction, image_arguments(image or []), out, may_ask=not no_input, **how))
+        raise typer.Exit(run_cases(instruction, cases, out, runner))
+    show_run(runner.run(instruction, image_arguments(image or []), out))

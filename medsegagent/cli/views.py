@@ -13,8 +13,7 @@ from medsegagent.matching.selection import Dropped, LabelExpression, Selection
 from medsegagent.planning.plan import Plan
 
 if TYPE_CHECKING:
-    from medsegagent.road.messages import Content
-    from medsegagent.road.segmenter import RunResult
+    from medsegagent.road.result import Result
 
 _MOST_LABELS = 8
 
@@ -83,7 +82,7 @@ def show_plan(plan: Plan) -> None:
     screen.out.print(f"device: {plan.device} ({plan.device_reason})")
 
 
-def show_result(result: RunResult, truth: dict[str, float] | None = None) -> None:
+def show_result(result: Result, truth: dict[str, float] | None = None) -> None:
     """Show the table of structures.
 
     Args:
@@ -104,9 +103,9 @@ def show_result(result: RunResult, truth: dict[str, float] | None = None) -> Non
     screen.out.print(f"files: {escape(str(result.folder))}")
 
 
-def show_message(source: str, content: Content) -> None:
+def show_message(agent: str, summary: str) -> None:
     """One line of the conversation."""
-    screen.err.print(f"[bold cyan]{escape(source):>15}[/] {escape(content.summary)}", soft_wrap=True)
+    screen.err.print(f"[bold cyan]{escape(agent):>15}[/] {escape(summary)}", soft_wrap=True)
 
 
 def show_usage(usage: Mapping[str, Any]) -> None:

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 from medsegagent.errors import ConfigError
 
 if TYPE_CHECKING:
-    from medsegagent.prompting.catalogue import Wanted
     from medsegagent.prompting.policies.vision import VisionEndpoint
-    from medsegagent.road.refiner import RefineKind, Refinement
+    from medsegagent.prompting.wanted import RefineKind, Refinement, Wanted
 
 
 def vision_endpoint(config: Path | None, *, send_images: bool) -> VisionEndpoint:
@@ -40,7 +39,7 @@ def refinement_from(kind: RefineKind, wanted: Wanted, config: Path | None, *, se
         ConfigError: If a vision model is needed and none is configured.
         UsageError: If pixels would be sent without consent.
     """
-    from medsegagent.road.refiner import Refinement
+    from medsegagent.prompting.wanted import Refinement
 
     endpoint = vision_endpoint(config, send_images=send_images) if kind == "llm" else None
     return Refinement(kind, wanted, endpoint=endpoint)

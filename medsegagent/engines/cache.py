@@ -1,47 +1,42 @@
-"""Networks kept in memory between cases."""
+"""What an engine has loaded, kept in memory from case to case."""
 
 from __future__ import annotations
 
+import logging
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
 
-from medsegagent.engines.nnunet.network import TrainedNetwork, load_network
-from medsegagent.planning.plan import InstalledPart
+_LOG = logging.getLogger(__name__)
 
-_Key = tuple[str, tuple[object, ...], str, tuple[int, ...]]
+Key = TypeVar("Key", bound=Hashable)
+Loaded = TypeVar("Loaded")
 
 
-class WarmNetworks:
-    """Loads networks and keeps the most recently used ones, up to a number of bytes.
+class LoadedModels(Generic[Key, Loaded]):
+    """Keeps what was used last, up to a number of bytes. One thread at a time may use it."""
 
-    A model folder that changes on disk is loaded again.
-    """
+    def __init__(self, limit: int, size: Callable[[Loaded], int]) -> None:
+        """Start empty.
 
-    def __init__(self, limit: int = 4 * 2**30) -> None:
-        """Keep at most `limit` bytes of weights; the last network loaded is always kept."""
-        self._limit = limit
-        self._kept: OrderedDict[_Key, TrainedNetwork] = OrderedDict()
-
-    def get(self, part: InstalledPart) -> TrainedNetwork:
-        """The part's network.
-
-        Raises:
-            ModelError: As `load_network`.
+        Args:
+            limit: Bytes; what was loaded last is always kept.
+            size: Bytes of one.
         """
-        key = _key(part)
+        self._limit = limit
+        self._size = size
+        self._kept: OrderedDict[Key, Loaded] = OrderedDict()
+
+    def get(self, key: Key, load: Callable[[], Loaded]) -> Loaded:
+        """What was loaded under the key, now or before."""
         if key not in self._kept:
-            self._kept[key] = load_network(part)
+            _LOG.debug("loading %s", key)
+            self._kept[key] = load()
         self._kept.move_to_end(key)
-        while len(self._kept) > 1 and sum(map(_size, self._kept.values())) > self._limit:
+        while len(self._kept) > 1 and sum(map(self._size, self._kept.values())) > self._limit:
             self._kept.popitem(last=False)
         return self._kept[key]
 
-
-def _key(part: InstalledPart) -> _Key:
-    files = [part.folder / "plans.json", part.folder / "dataset.json"]
-    files += [part.folder / f"fold_{fold}" / part.checkpoint for fold in part.folds]
-    changed = tuple(file.stat().st_mtime_ns if file.exists() else 0 for file in files)
-    return str(part.folder), part.folds, part.checkpoint, changed
-
-
-def _size(trained: TrainedNetwork) -> int:
-    return sum(tensor.nbytes for weights in trained.folds for tensor in weights.values())
+    def clear(self) -> None:
+        """Forget everything."""
+        self._kept.clear()

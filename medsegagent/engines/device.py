@@ -28,9 +28,9 @@ def choose_device(requested: str = "auto") -> tuple[str, str]:
         return "cpu", f"no GPU found; {torch.get_num_threads()} threads"
     kind, _, number = requested.partition(":")
     if kind not in ("cpu", "cuda", "mps") or (number and not (kind == "cuda" and number.isdecimal())):
-        raise UsageError("no such kind of device", "Use auto, cpu, cuda, cuda:N or mps.", f"--device {requested}")
+        raise UsageError("no such kind of device", "Use auto, cpu, cuda, cuda:N or mps.", f"device {requested}")
     if kind == "cuda" and int(number or 0) >= gpus:
-        raise UsageError(f"torch sees {gpus} CUDA devices", "Use --device auto or cpu.", f"--device {requested}")
+        raise UsageError(f"torch sees {gpus} CUDA devices", "Use auto or cpu.", f"device {requested}")
     if kind == "mps" and not torch.backends.mps.is_available():
-        raise UsageError("torch sees no Apple GPU", "Use --device auto or cpu.", f"--device {requested}")
+        raise UsageError("torch sees no Apple GPU", "Use auto or cpu.", f"device {requested}")
     return requested, "as asked"

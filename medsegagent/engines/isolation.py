@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
-from medsegagent.engines.nnunet.runner import Progress, predict
-from medsegagent.engines.prediction import Failure, Prediction
+from medsegagent.engines import Engines, by_kind, shipped_engines
+from medsegagent.engines.base import Engine, Failure, Prediction, Progress
+from medsegagent.engines.run import predict
 from medsegagent.images.volume import Volume
 from medsegagent.planning.plan import Plan, PlannedModel
 
@@ -18,7 +19,12 @@ PATIENCE = 900.0
 
 
 def predict_isolated(
-    plan: Plan, volumes: Sequence[Volume], progress: Progress | None = None, *, patience: float = PATIENCE
+    plan: Plan,
+    volumes: Sequence[Volume],
+    progress: Progress | None = None,
+    engines: Engines | None = None,
+    *,
+    patience: float = PATIENCE,
 ) -> Iterator[Prediction | Failure]:
     """As `predict`, one process after the other.
 
@@ -26,16 +32,19 @@ def predict_isolated(
         plan: What to run.
         volumes: The images that the plan was made for; every process gets a copy.
         progress: Told of each tile.
+        engines: Who runs models of each kind, default those of the package; every process makes a new one.
         patience: Seconds without news after which a process is ended.
 
     Yields:
         Per model its masks, or why there are none.
     """
     context = multiprocessing.get_context("spawn")  # a forked CUDA or OpenMP runtime does not work
+    known = engines or shipped_engines()
     for planned in plan.models:
         receive, send = context.Pipe(duplex=False)
         alone = plan.model_copy(update={"models": (planned,)})
-        child = context.Process(target=_work, args=(send, alone, list(volumes)), daemon=True)
+        work = (send, alone, list(volumes), type(known[planned.model.kind]))
+        child = context.Process(target=_work, args=work, daemon=True)
         child.start()
         send.close()
         try:
@@ -46,8 +55,8 @@ def predict_isolated(
             receive.close()
 
 
-def _work(send: Connection, plan: Plan, volumes: Sequence[Volume]) -> None:
-    for outcome in predict(plan, volumes, lambda *news: send.send(news)):
+def _work(send: Connection, plan: Plan, volumes: Sequence[Volume], engine: type[Engine]) -> None:
+    for outcome in predict(plan, volumes, lambda *news: send.send(news), by_kind([engine()])):
         send.send(outcome)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import shutil
 import sys
@@ -17,12 +16,8 @@ from medsegagent.errors import ModelError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from medsegagent.engines.nnunet.network import Design
-
 _GB = 1e9
 _HEADROOM = 1.15
-_ACTIVATIONS = 8
-"""Feature maps of the first stage that are alive at once: skips, both inputs of a convolution, its output."""
 
 
 @dataclass(frozen=True)
@@ -61,29 +56,6 @@ class Placement:
     compute: str
     logits: Literal["gpu", "ram", "file"]
     reason: str = ""
-
-
-def estimate(design: Design, folds: int, shape: Sequence[int], image_voxels: int) -> Need:
-    """Estimate from shapes.
-
-    Args:
-        design: The network.
-        folds: How many of its folds run.
-        shape: The preprocessed volume, Z, Y, X.
-        image_voxels: Voxels of the image itself.
-    """
-    patch = [1] * (3 - len(design.configuration.patch_size)) + list(design.configuration.patch_size)
-    voxels = math.prod(max(size, least) for size, least in zip(shape, patch, strict=True))
-    classes = design.label_manager.num_segmentation_heads
-    features = design.configuration.network_arch_init_kwargs["features_per_stage"]
-    first = features if isinstance(features, int) else features[0]
-    sums = 2 if folds > 1 else 1
-    channels = len(design.dataset["channel_names"])
-    return Need(
-        logits=2 * classes * voxels * sums,
-        tile=4 * math.prod(patch) * (2 * classes + _ACTIVATIONS * first),
-        rest=(4 * channels + 2) * voxels + 4 * image_voxels,
-    )
 
 
 def place(need: Need, free: Free, device: str) -> Placement:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
@@ -15,6 +15,12 @@ from rich.text import Text
 
 from medsegagent.errors import OutputError
 from medsegagent.evaluation.results import Evaluation, as_json
+from medsegagent.untrusted import open_regular, read_json_object
+
+_LARGEST = 256 * 2**20
+_TITLE = "Patterns side by side"
+_HEAD = 4096
+"""Bytes of a page in which its title stands."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,8 @@ def read_runs(files: Sequence[Path]) -> tuple[Run, ...]:
     runs = []
     for file in files:
         try:
-            runs.append(run_of(json.loads(file.read_bytes())))
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            runs.append(run_of(read_json_object(file, _LARGEST)))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             what = f"is no results file ({type(error).__name__})"
             raise OutputError(what, "Give the .json files that evaluations have written.", str(file)) from error
     return tuple(runs)
@@ -133,20 +139,30 @@ def comparison_page(runs: Sequence[Run]) -> str:
     return (
         "<!doctype html>\n<html lang=en><head><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width,initial-scale=1">'
-        f"<title>Patterns side by side</title><style>{_STYLE}</style></head><body>\n"
-        f"<h1>Patterns side by side</h1><p class=soft>{escape(benches)}. Calls and tokens are means per query, "
+        f"<title>{_TITLE}</title><style>{_STYLE}</style></head><body>\n"
+        f"<h1>{_TITLE}</h1><p class=soft>{escape(benches)}. Calls and tokens are means per query, "
         f"seconds the median.</p>{charts}</body></html>\n"
     )
+
+
+def _head(file: Path) -> bytes:
+    try:
+        with open_regular(file) as stream:
+            return stream.read(_HEAD)
+    except ValueError:
+        return b""
 
 
 def write_comparison(runs: Sequence[Run], file: Path) -> None:
     """Write the page.
 
     Raises:
-        OutputError: If it cannot be written.
+        OutputError: If it cannot be written, or something else is there: a results file given twice, for one.
     """
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
+        if os.path.lexists(file) and _TITLE.encode() not in _head(file):
+            raise OutputError("this file is no comparison, and stays", "Choose another with -o.", str(file))
         file.write_text(comparison_page(runs), encoding="utf-8")
     except OSError as error:
         raise OutputError(f"cannot be written ({error})", "Choose another file.", str(file)) from error

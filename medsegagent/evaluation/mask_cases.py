@@ -14,12 +14,16 @@ from typing import Any
 from medsegagent.errors import ImageError, UsageError
 from medsegagent.evaluation.masks import Score, pair_up, score
 from medsegagent.export.reading import read_segments
+from medsegagent.export.segment import Segments
 from medsegagent.images.read import READERS, extension
 
 COLUMNS = (
     *("case", "target", "dice", "nsd", "hd95_mm"),
     *("volume_ml", "reference_ml", "difference_ml", "difference_percent"),
 )
+
+_ANYTHING = "foreground"
+"""The target where no case has any label."""
 
 
 @dataclass(frozen=True)
@@ -33,12 +37,13 @@ class Case:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """All scores, and what could not be compared."""
+    """All scores, and what could not be compared; `failed` are cases of several that could not be."""
 
     scores: tuple[Score, ...]
     cases: tuple[Case, ...]
     tolerance_mm: float
     warnings: tuple[str, ...]
+    failed: tuple[str, ...] = ()
 
     @property
     def worst(self) -> Score | None:
@@ -81,19 +86,53 @@ def evaluate(prediction: Path, reference: Path, *, mapping: Mapping[str, str], t
     """Score every target of every case; see `find_cases` and `pair_up`.
 
     Raises:
-        ImageError: If a file cannot be read or nothing can be compared.
+        ImageError: If a file cannot be read or nothing can be compared; of several cases, only if no case can be.
         UsageError: If the mapping or the tolerance makes no sense.
     """
     if not 0 <= tolerance_mm < math.inf:
-        raise UsageError(f"a tolerance of {tolerance_mm} mm", "Give 0 or more.", "--tolerance")
+        raise UsageError(f"a tolerance of {tolerance_mm} mm", "Give 0 or more.", "tolerance_mm")
     cases, warnings = find_cases(prediction, reference)
     scores: list[Score] = []
+    empty: list[str] = []
+    failed: list[str] = []
     for case in cases:
-        truth = read_segments(case.reference)
-        pairs, more = pair_up(read_segments(case.prediction), truth, mapping)
-        scores += [score(case.name, pair, truth.grid.spacing, tolerance_mm) for pair in pairs]
+        try:
+            found, more = _scores(case, mapping, tolerance_mm)
+        except ImageError as error:
+            if len(cases) == 1:
+                raise
+            failed.append(case.name)
+            warnings += (f"{case.name}: not compared: {error}",)
+            continue
+        scores += found
+        if not found:
+            empty.append(case.name)
         warnings += tuple(f"{case.name}: {text}" for text in more)
-    return Evaluation(tuple(scores), cases, tolerance_mm, warnings)
+    if len(failed) == len(cases):
+        raise ImageError(f"no case could be compared: {'; '.join(warnings)}", "Check the files.", str(prediction))
+    # Two empty masks agree on every target that there is; which these are, other cases say.
+    targets = tuple(dict.fromkeys(item.target for item in scores)) or (_ANYTHING,)
+    scores += [Score(name, target, math.nan, math.nan, math.nan, 0.0, 0.0) for name in empty for target in targets]
+    return Evaluation(tuple(scores), cases, tolerance_mm, warnings, tuple(failed))
+
+
+def _scores(case: Case, mapping: Mapping[str, str], tolerance_mm: float) -> tuple[list[Score], tuple[str, ...]]:
+    prediction, truth = read_pair(case)
+    pairs, notes = pair_up(prediction, truth, mapping)
+    return [score(case.name, pair, truth.grid.spacing, tolerance_mm) for pair in pairs], notes
+
+
+def read_pair(case: Case) -> tuple[Segments, Segments]:
+    """Read a prediction and its reference; the one that is no DICOM SEG says where the other's slices lie.
+
+    Raises:
+        ImageError: If a file cannot be read.
+    """
+    if extension(case.reference) in READERS or case.reference.is_dir():
+        truth = read_segments(case.reference)
+        return read_segments(case.prediction, truth.grid), truth
+    prediction = read_segments(case.prediction)
+    return prediction, read_segments(case.reference, prediction.grid)
 
 
 def means(scores: Sequence[Score]) -> tuple[Score, ...]:
@@ -126,7 +165,7 @@ def parse_mapping(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         left, separator, right = text.partition("=")
         if not (separator and left.strip() and right.strip()):
-            raise UsageError(f"{text!r} is not PREDICTED=REFERENCE", "For example: --map 3=kidney_left.", "--map")
+            raise UsageError(f"{text!r} is not PREDICTED=REFERENCE", "For example: --map 3=kidney_left.", "mapping")
         found[left.strip()] = right.strip()
     return found
 
@@ -137,17 +176,18 @@ def record(evaluation: Evaluation) -> dict[str, Any]:
         "tolerance_mm": evaluation.tolerance_mm,
         "scores": [dict(zip(COLUMNS, _plain(item), strict=True)) for item in evaluation.scores],
         "warnings": list(evaluation.warnings),
+        "failed": list(evaluation.failed),
     }
 
 
 def write_scores(evaluation: Evaluation, folder: Path) -> None:
     """Write `scores.csv` (NaN and infinite values empty) and `scores.json`."""
-    with (folder / "scores.csv").open("w", newline="", encoding="utf-8") as file:
+    with (folder / "scores.csv").open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file)
         writer.writerow(COLUMNS)
         writer.writerows(_plain(item) for item in evaluation.scores)
     text = json.dumps(record(evaluation), indent=2, ensure_ascii=False)
-    (folder / "scores.json").write_text(text + "\n", "utf-8")
+    (folder / "scores.json").write_text(text + "\n", "utf-8", errors="backslashreplace")
 
 
 def _plain(item: Score) -> list[object]:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medsegagent.evaluation.mask_cases import Evaluation
+from medsegagent.evaluation.mask_cases import Evaluation, read_pair
 from medsegagent.evaluation.masks import Pair, Score, pair_up
-from medsegagent.export.reading import read_segments
 from medsegagent.images.boxed import Boxed
-from medsegagent.images.geometry import same_grid
+from medsegagent.images.geometry import differences, same_grid
 from medsegagent.images.read import read_volume
 from medsegagent.images.volume import Grid, Volume
 from medsegagent.reporting.view import MARKS, PLANES, Plane, display_of, pixel_size, region, section, window_for
@@ -45,8 +44,8 @@ def write_worst(
     if worst is None:
         return ()
     case = next(item for item in evaluation.cases if item.name == worst.case)
-    truth = read_segments(case.reference)
-    pairs, _ = pair_up(read_segments(case.prediction), truth, mapping)
+    prediction, truth = read_pair(case)
+    pairs, _ = pair_up(prediction, truth, mapping)
     pair = next(item for item in pairs if item.target == worst.target)
     below, warnings = _image_of(worst.case, image, truth.grid)
     write_picture(worst, pair, truth.grid, path, below)
@@ -61,7 +60,8 @@ def _image_of(case: str, image: Path | None, grid: Grid) -> tuple[Volume | None,
     volume = read_volume(image)
     if same_grid(volume.grid, grid):
         return volume, ()
-    return None, (f"{image.name} is not on the reference's grid and was left out of the picture",)
+    differ = differences(volume.grid, grid)
+    return None, (f"{image.name} is not on the reference's grid ({differ}) and was left out of the picture",)
 
 
 def write_picture(score: Score, pair: Pair, grid: Grid, path: Path, image: Volume | None = None) -> None:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from medsegagent.errors import ImageError, UsageError
 from medsegagent.export.convert import on_grid
 from medsegagent.export.segment import Coding, Segment, Segments, bounding_box
-from medsegagent.images.geometry import describe, same_grid
+from medsegagent.images.geometry import differences, same_grid
+from medsegagent.wording import some
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,8 @@ def pair_up(
     """Find for each target of the reference what the prediction has for it.
 
     By the mapping where it names the target; else by equal names, else by equal meaning (SNOMED code and side); else,
-    where neither side has names, by equal values.
+    where neither side has names, by equal values. A side without any label at all is an empty mask for each target of
+    the other.
 
     Args:
         prediction: Put on the reference's grid, nearest voxel, if it is on another.
@@ -102,24 +104,29 @@ def pair_up(
         mapping: Prediction's name or value -> reference's name or value.
 
     Returns:
-        The pairs, in the reference's order, and warnings: the grid changed, or a target that only one side has. A
-        target that the prediction lacks is left out, not scored 0: it may not have been asked for.
+        The pairs, in the reference's order, none where both sides are empty; and warnings: the grid changed, or a
+        target that only one side has. A target that the prediction lacks is left out, not scored 0: it may not have
+        been asked for.
 
     Raises:
         UsageError: If the mapping names what is not there.
         ImageError: If no target is found in both, or the two have no place in common.
     """
-    notes: list[str] = []
+    notes = [*prediction.warnings, *reference.warnings]
     if not same_grid(prediction.grid, reference.grid):
-        notes.append(f"prediction put on the reference's grid ({describe(reference.grid)}), nearest voxel")
+        differ = differences(prediction.grid, reference.grid)
+        notes.append(f"prediction put on the reference's grid, nearest voxel ({differ})")
         prediction = on_grid(prediction, reference.grid)
+    if not prediction.items or not reference.items:
+        return _with_none(prediction, reference, mapping), (*notes, *_empty(prediction, reference))
     chosen = {_named(right, reference).id: _named(left, prediction) for left, right in mapping.items()}
-    pairs, missing = [], []
+    pairs, missing, used = [], [], set()
     for item in reference.items:
         found = chosen.get(item.id) or _counterpart(item, prediction.items)
         if found is None:
             missing.append(item.name)
         else:
+            used.add(found.id)
             pairs.append(Pair(item.name, found.mask, item.mask))
     if not pairs:
         raise ImageError(
@@ -128,7 +135,24 @@ def pair_up(
         )
     if missing:
         notes.append(f"only in the reference: {', '.join(missing)}")
+    if alone := [item.name for item in prediction.items if item.id not in used]:
+        notes.append(f"only in the prediction: {some(alone)}")
     return tuple(pairs), tuple(notes)
+
+
+def _with_none(prediction: Segments, reference: Segments, mapping: Mapping[str, str]) -> tuple[Pair, ...]:
+    """Each target of the one side against nothing, under the reference's name where the mapping gives it."""
+    nothing = np.zeros(reference.grid.shape, dtype=bool)
+    found = [Pair(item.name, nothing, item.mask) for item in reference.items]
+    for item in prediction.items:
+        target = next((right for left, right in mapping.items() if _is_named(item, left)), item.name)
+        found.append(Pair(target, item.mask, nothing))
+    return tuple(found)
+
+
+def _empty(prediction: Segments, reference: Segments) -> tuple[str, ...]:
+    which = [name for name, side in (("prediction", prediction), ("reference", reference)) if not side.items]
+    return (f"{' and '.join(which)} {'are' if len(which) == 2 else 'is'} empty: no label at all",)
 
 
 def _surfaces(pair: Pair, spacing: tuple[float, float, float], tolerance_mm: float) -> tuple[float, float]:
@@ -156,11 +180,14 @@ def _meaning(coding: Coding | None) -> tuple[str, str] | None:
 
 
 def _named(wanted: str, segments: Segments) -> Segment:
-    text = wanted.strip().casefold()
     for item in segments.items:
-        if text in (item.name.casefold(), item.id, str(item.value)):
+        if _is_named(item, wanted):
             return item
-    raise UsageError(f"no target {wanted!r}", f"There are {_names(segments.items)}.", "--map")
+    raise UsageError(f"no target {wanted!r}", f"There are {_names(segments.items)}.", "mapping")
+
+
+def _is_named(item: Segment, wanted: str) -> bool:
+    return wanted.strip().casefold() in (item.name.casefold(), item.id, str(item.value))
 
 
 def _names(items: Sequence[Segment]) -> str:

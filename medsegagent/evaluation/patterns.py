@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from medsegagent.cards.library import Library
 from medsegagent.errors import UsageError
+from medsegagent.matching.instruction import match_instruction
 from medsegagent.matching.selection import Selection
 
 
@@ -33,18 +34,17 @@ def answerer(pattern: str, model: str, library: Library) -> Answerer:
         UsageError: If there is no such pattern, or it does not work with this model.
     """
     if pattern not in PATTERNS:
-        raise UsageError(f"unknown pattern {pattern!r}", f"Known: {', '.join(PATTERNS)}.", "--test_pattern")
+        raise UsageError(f"unknown pattern {pattern!r}", f"Known: {', '.join(PATTERNS)}.", "pattern")
     return PATTERNS[pattern](model, library)
 
 
 def _coarse_to_fine(model: str, library: Library) -> Answerer:
     if model != "rules":
-        raise UsageError(f"pattern C2F does not know the model {model!r}", "Known: rules.", "--model")
-    from medsegagent import match
+        raise UsageError(f"pattern C2F does not know the model {model!r}", "Known: rules.", "model")
 
     def answer(query: str) -> Answer:
         try:
-            selection = match(query, library)
+            selection = match_instruction(query, library)
         except UsageError as refused:  # an oversized instruction is refused, which is an answer
             return Answer(explanation=str(refused))
         return Answer(labels=selection.labels, explanation=explained(selection))

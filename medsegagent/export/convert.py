@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from medsegagent.errors import ImageError
 from medsegagent.export.formats import DICOM_FORMATS, Exported, check_formats, export
 from medsegagent.export.planes import on_planes
 from medsegagent.export.reading import read_segments
@@ -39,15 +40,19 @@ def convert(
         OutputError: If the folder holds something or cannot be written.
     """
     check_formats(formats, reference)
-    segments = read_segments(path)
+    grid = _grid_of(reference, series) if reference else None
+    segments = read_segments(path, grid)
     to_dicom = [name for name in formats if name in DICOM_FORMATS]
     others = [name for name in formats if name not in DICOM_FORMATS]
     source = read_source(reference, series) if reference and to_dicom else None
-    with RunFolder(out) as folder:
+    with (run := RunFolder(out)) as folder:
         first = export(segments, folder, to_dicom, source)
-        placed = on_grid(segments, _grid_of(reference, series)) if reference and others else segments
+        placed = on_grid(segments, grid) if grid and others else segments
         second = export(placed, folder, others)
-    return Exported(first.files + second.files, first.warnings + second.warnings)
+        if not first.files + second.files:
+            what = f"the segmentation is empty, and {', '.join(formats)} cannot hold an empty one"
+            raise ImageError(what, "Choose nifti or nrrd, or leave it out.", str(path))
+    return Exported(first.files + second.files, segments.warnings + first.warnings + second.warnings + run.notes)
 
 
 def on_grid(segments: Segments, grid: Grid) -> Segments:
@@ -65,9 +70,11 @@ def on_grid(segments: Segments, grid: Grid) -> Segments:
         Frame("", None, "", grid.shape[1:], _vector(start), _vector(row), _vector(column), between, 0.0, {})
         for start in starts
     ]
+    if not segments.items:
+        return Segments(grid, (), segments.warnings)
     planes = np.stack(list(on_planes([item.mask for item in segments.items], segments.grid, frames)), axis=1)
     items = tuple(replace(item, mask=mask) for item, mask in zip(segments.items, planes, strict=True))
-    return Segments(grid, items)
+    return Segments(grid, items, segments.warnings)
 
 
 def _vector(values: Iterable[float]) -> Vector:

@@ -14,6 +14,7 @@ from medsegagent.export.segment import Segments, label_map, segments_of
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.images.dicom import Source, is_dicom, read_source
 from medsegagent.images.volume import Volume
+from medsegagent.vocabulary import Vocabulary
 
 DICOM_FORMATS = ("dicom-seg", "rtstruct")
 
@@ -39,13 +40,23 @@ def check_formats(formats: Iterable[str], source: Path | None) -> None:
     """
     for name in formats:
         if name not in FORMATS:
-            raise UsageError(f"{name!r} is no format", f"Give one of {', '.join(FORMATS)}.", "--format")
+            raise UsageError(f"{name!r} is no format", f"Give one of {', '.join(FORMATS)}.", "formats")
         if name in DICOM_FORMATS and (source is None or not is_dicom(source)):
             raise ImageError(
                 f"{name} refers to the images of a DICOM series, and {source or 'no reference'} is none",
                 "Give the DICOM folder as the image (segment) or as --reference (convert), or choose another format.",
                 str(source or ""),
             )
+
+
+def check_source(formats: Iterable[str], volume: Volume) -> None:
+    """Refuse, before any work is done, DICOM formats whose results could not refer to the series that was read.
+
+    Raises:
+        ImageError: If its identifiers were removed, or do not tell its images apart.
+    """
+    if set(formats) & set(DICOM_FORMATS):
+        read_source(volume.path, volume.series)
 
 
 def export(segments: Segments, folder: Path, formats: Sequence[str], source: Source | None = None) -> Exported:
@@ -57,29 +68,44 @@ def export(segments: Segments, folder: Path, formats: Sequence[str], source: Sou
     """
     if source is None:
         check_formats(formats, None)
-    empty = [item.name for item in segments.items if not item.mask.any()]
     files: list[Path] = []
     for name in dict.fromkeys(formats):
         files += _WRITERS[name](segments, folder, source)
-    warnings: tuple[str, ...] = ()
-    if empty and set(formats) & _WITHOUT_EMPTY:
-        kinds = ", ".join(name for name in dict.fromkeys(formats) if name in _WITHOUT_EMPTY)
-        warnings = (f"not in {kinds}, being empty: {', '.join(empty)}",)
-    return Exported(tuple(file.relative_to(folder) for file in files), warnings)
+    return Exported(tuple(file.relative_to(folder) for file in files), _left_out(segments, formats))
 
 
-def export_results(segmentation: Segmentation, volume: Volume, folder: Path, formats: Sequence[str]) -> Exported:
-    """Write a run's structures in each format; DICOM ones refer to the series that the volume was read from."""
-    from medsegagent import vocabulary
+def _left_out(segments: Segments, formats: Sequence[str]) -> tuple[str, ...]:
+    if not segments.items:
+        return ("the segmentation is empty: it holds no label",)
+    empty = [item.name for item in segments.items if not item.mask.any()]
+    kinds = ", ".join(name for name in dict.fromkeys(formats) if name in _WITHOUT_EMPTY)
+    return (f"not in {kinds}, being empty: {', '.join(empty)}",) if empty and kinds else ()
+
+
+def export_results(
+    segmentation: Segmentation, volume: Volume, folder: Path, formats: Sequence[str], vocabulary: Vocabulary
+) -> Exported:
+    """Write a run's structures in each format; DICOM ones refer to the series that the volume was read from.
+
+    A format that cannot be written is a warning: the run's own files do not hang on it.
+    """
     from medsegagent.export.coding import codings_of
     from medsegagent.reporting.colours import colours_of
+    from medsegagent.reporting.run_folder import dispensable
 
     if not formats:
         return Exported((), ())  # and no mask is spread over the whole volume
     colours = colours_of([item.id for item in segmentation.structures])
-    segments = segments_of(segmentation, colours, codings_of(segmentation, vocabulary.load()))
-    source = read_source(volume.path, volume.series) if set(formats) & set(DICOM_FORMATS) else None
-    return export(segments, folder, formats, source)
+    segments = segments_of(segmentation, colours, codings_of(segmentation, vocabulary))
+    files, written, notes = list[Path](), list[str](), list[str]()
+    source = None
+    for name in dict.fromkeys(formats):
+        with dispensable(name, folder, notes):
+            if name in DICOM_FORMATS and source is None:
+                source = read_source(volume.path, volume.series)
+            files += export(segments, folder, [name], source).files
+            written.append(name)
+    return Exported(tuple(files), (*_left_out(segments, written), *notes))
 
 
 def _write_nifti(segments: Segments, folder: Path, _: Source | None) -> list[Path]:

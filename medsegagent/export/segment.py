@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,10 @@ from numpy.typing import NDArray
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.images.volume import Grid
 from medsegagent.images.write import Label
+
+MOST_LABELS = 1000
+_NARROW = 2**20
+NOT_A_SEGMENTATION = "Give a label map (NIfTI, NRRD, MHA), a .seg.nrrd, a DICOM SEG or the folder of a run."
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,18 @@ class Segments:
 
     grid: Grid
     items: tuple[Segment, ...]
+    warnings: tuple[str, ...] = ()
+    """What was in doubt when they were read."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader finds of a segment: its value, name and mask `(Z, Y, X)`, and its code where the format has one."""
+
+    value: int
+    name: str
+    mask: NDArray[np.bool_]
+    coding: Coding | None = None
 
 
 def segments_of(
@@ -91,9 +107,9 @@ def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def label_map(segments: Sequence[Segment], shape: tuple[int, int, int]) -> NDArray[np.uint16]:
-    """Paint segments in order, `(Z, Y, X)`, 0 where there is none."""
-    array = np.zeros(shape, dtype=np.uint16)
+def label_map(segments: Sequence[Segment], shape: tuple[int, int, int]) -> NDArray[np.unsignedinteger]:
+    """Paint segments in order, `(Z, Y, X)`, 0 where there is none; of the smallest type that holds their values."""
+    array = np.zeros(shape, dtype=np.min_scalar_type(max((item.value for item in segments), default=0)))
     for segment in segments:
         array[segment.mask] = segment.value
     return array
@@ -111,3 +127,17 @@ def layers(segments: Sequence[Segment]) -> list[list[Segment]]:
         else:
             found.append((segment.mask.copy(), [segment]))
     return [layer for _, layer in found]
+
+
+def present(array: NDArray[Any]) -> list[int]:
+    """Return the values that occur, sorted; without sorting the voxels where their range allows."""
+    low, high = int(array.min()), int(array.max())
+    if high - low < _NARROW:
+        seen = np.zeros(high - low + 1, dtype=bool)
+        for part in array:
+            seen[part.astype(np.int64) - low] = True
+        return [int(value) + low for value in np.flatnonzero(seen)]
+    found: set[int] = set()
+    for part in array:
+        found.update(np.unique(part).tolist())
+    return sorted(found)

@@ -25,8 +25,8 @@ def write_seg_nrrd(segments: Segments, path: Path) -> None:
     grid = segments.grid
     spread = layers(segments.items)
     maps = [label_map(layer, grid.shape) for layer in spread] or [np.zeros(grid.shape, np.uint16)]
-    small = max((item.value for item in segments.items), default=0) < 256
-    arrays = [array.astype(np.uint8 if small else np.uint16, copy=False) for array in maps]
+    kind = np.min_scalar_type(max((item.value for item in segments.items), default=0))
+    arrays = [array.astype(kind, copy=False) for array in maps]
     axes = np.array(grid.direction).reshape(3, 3).T * np.array(grid.spacing)[:, None]
     header: dict[str, Any] = {
         "space": "left-posterior-superior",

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.base import Prediction
 from medsegagent.fusion.segmentation import Ballot, Structure
 from medsegagent.fusion.sides import LEFT, RIGHT
 from medsegagent.images.boxed import Boxed, shared

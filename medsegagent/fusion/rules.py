@@ -79,5 +79,5 @@ def rule_named(name: str) -> Rule:
         UsageError: If there is none of that name.
     """
     if name not in RULES:
-        raise UsageError(f"{name!r} is no fusion rule", f"Give one of {', '.join(RULES)}.", "--fusion")
+        raise UsageError(f"{name!r} is no fusion rule", f"Give one of {', '.join(RULES)}.", "fusion")
     return RULES[name]

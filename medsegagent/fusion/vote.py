@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.base import Prediction
 from medsegagent.fusion.agreement import count_ballots, side_of
 from medsegagent.fusion.outliers import find_outliers
 from medsegagent.fusion.overlap import Contains, Draft, layers, settle

@@ -14,22 +14,12 @@ import SimpleITK as sitk  # noqa: N813
 from medsegagent.errors import ImageError
 from medsegagent.images.geometry import describe, same_grid
 from medsegagent.images.volume import Grid, Volume
+from medsegagent.vocabulary import load
+from medsegagent.vocabulary.images import image_words, marks_in_name
 
-_KINDS = (
-    ("FLAIR", r"flair"),
-    ("ADC", r"\badc\b|apparent diffusion"),
-    ("DWI", r"\bdwi\b|diffusion|\btrace\b"),
-    (
-        "T1ce",
-        r"\bt1 ?w? ?(ce|gd|c|post|km|kontrast|contrast)\b|\bt1\b.*(gadolin|contrast|enhanced|\bgd\b|\bce\b)|^t1ce",
-    ),
-    ("T1", r"\bt1w?\b"),
-    ("T2", r"\bt2w?\b"),
-    ("PET", r"\bpet\b|\bsuv\b|\bfdg\b"),
-    ("CT native", r"\bct\b.*\b(native|plain)\b|\b(native|plain)\b.*\bct\b|non ?contrast|\bnc ?ct\b|without contrast"),
-    ("CT contrast", r"\bct\b.*contrast|contrast.*\bct\b|\bce ?ct\b|\bcta\b|enhanced ct"),
-)
-_FAMILIES = (("CT", r"\bct\b"), ("PET", r"\bpet\b"), ("MR", r"\bmri?\b"))
+_FAMILIES = ("CT", "MR", "PET")
+_TELLING = ("FLAIR", "ADC", "DWI", "T1ce", "T1", "SWI", "T2star", "T2")
+"""Sequences from the most telling on: "T2 FLAIR" is FLAIR, T1 with contrast is T1ce."""
 _FAMILY_OF = {"PET": "PET", "CT native": "CT", "CT contrast": "CT"}
 _LEAST_COVERED = 0.1
 _WELL_COVERED = 0.9
@@ -37,8 +27,19 @@ _WELL_COVERED = 0.9
 
 def channel_kind(name: str) -> str:
     """What a channel's or image's name says it holds: "T1ce", "FLAIR", "CT contrast", ...; "" if no sequence."""
-    words = re.sub(r"[\W_]+", " ", name.casefold()).strip()
-    return next((kind for kind, pattern in _KINDS if re.search(pattern, words)), "")
+    vocabulary = load()
+    said, marks = image_words(name, vocabulary), marks_in_name(name, vocabulary)
+    sequences = {subtype for family, subtype in said.subtypes if family == "MR"} | marks.intersection(_TELLING)
+    values = {*said.loose, *marks, *(subtype for family, subtype in said.subtypes if family == "CT")}
+    if "T1" in sequences and "contrast" in values and "non-contrast" not in values:
+        sequences.add("T1ce")
+    if sequences:
+        return next((kind for kind in _TELLING if kind in sequences), min(sequences))
+    if "PET" in said.families:
+        return "PET"
+    if "non-contrast" in values and ("CT" in said.families or "contrast" in name.casefold()):
+        return "CT native"
+    return "CT contrast" if "contrast" in values and "CT" in said.families else ""
 
 
 def channel_families(name: str) -> frozenset[str]:
@@ -46,8 +47,7 @@ def channel_families(name: str) -> frozenset[str]:
     kind = channel_kind(name)
     if kind:
         return frozenset({_FAMILY_OF.get(kind, "MR")})
-    words = re.sub(r"[\W_]+", " ", name.casefold())
-    return frozenset(family for family, pattern in _FAMILIES if re.search(pattern, words))
+    return frozenset(image_words(name, load()).families).intersection(_FAMILIES)
 
 
 def channel_of_file(path: Path) -> str:

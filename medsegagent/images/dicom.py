@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import zipfile
+from collections import Counter
 from dataclasses import dataclass
-from io import BytesIO
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medsegagent.errors import ImageError
-from medsegagent.images.dicom_files import looks_like_dicom, open_files
-from medsegagent.images.dicom_frames import Frame, quiet, scan
+from medsegagent.images.dicom_files import Files, looks_like_dicom, open_files
+from medsegagent.images.dicom_frames import Frame, Scan, quiet, scan
 from medsegagent.images.dicom_geometry import arrange
-from medsegagent.images.dicom_pixels import read_stack
+from medsegagent.images.dicom_pixels import AIR, read_stack
 from medsegagent.images.dicom_series import Series, choose, group
 from medsegagent.images.dicom_suv import NotConvertibleError, suv_factor
+from medsegagent.images.dicom_values import text, with_points
+from medsegagent.images.files import open_regular
 from medsegagent.images.geometry import describe
+from medsegagent.images.modality import about_guess, estimate_modality, not_hounsfield
+from medsegagent.images.stored import MAX_VOXELS
 from medsegagent.images.volume import Grid, ModalityEvidence, Volume
 
 if TYPE_CHECKING:
@@ -28,17 +33,18 @@ _WANTED = (
     *("StudyID", "StudyDate", "StudyTime"),
 )
 
-MAX_VOXELS = 2**31
-"""8 GiB as float32."""
+_VOLUMES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def is_dicom(path: Path) -> bool:
     """Tell whether a path is for this reader: a folder, a zip, or a file that starts as DICOM does."""
     if path.is_dir() or path.suffix.lower() in (".dcm", ".zip"):
         return True
+    if path.name.upper() == "DICOMDIR":
+        return True
     if not path.is_file():
         return False
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         return looks_like_dicom(file.read(132))
 
 
@@ -50,9 +56,34 @@ def list_series(path: Path) -> tuple[tuple[Series, ...], tuple[str, ...]]:
     """
     with open_files(path) as files:
         found = scan(files)
-    if not found.headers and not found.damaged:
-        raise ImageError("there is no DICOM file in it", "Give the folder that holds the images.", str(path))
-    return group(found)
+    series, warnings = group(found)
+    if not series:
+        raise _nothing(path, found, warnings)
+    return series, warnings
+
+
+def _nothing(path: Path, found: Scan, warnings: tuple[str, ...]) -> ImageError:
+    """Say what is there instead of images, and what to give."""
+    why = "; ".join(warnings)
+    if path.is_file() and found.others and path.name.upper() == "DICOMDIR":
+        remedy = f"Give the folder that it describes: {path.absolute().parent}."
+        return ImageError("it is a DICOMDIR, a list of the images in a folder", remedy, str(path))
+    if found.others:
+        kinds = Counter(PurePosixPath(name).suffix.lower() or "no extension" for name in found.others)
+        listed = ", ".join(f"{count} with {kind}" for kind, count in kinds.most_common(4))
+        why = "; ".join([*warnings, f"{len(found.others)} files that are no DICOM image ({listed})"])
+    what = "there is no DICOM image in it" if found.headers or found.left_out else "there is no DICOM file in it"
+    if path.is_file() and not zipfile.is_zipfile(path):
+        what, why = "it is no DICOM image, or a damaged one", "; ".join(warnings)
+    volumes = [name for name in found.others if name.lower().endswith(_VOLUMES)]
+    remedy = "Give the folder that holds the images."
+    if volumes and path.is_file():
+        remedy = f"Unpack it, and give a file in it, such as {volumes[0]}."
+    elif len(volumes) == 1:
+        remedy = f"Give the file itself: {path / volumes[0]}."
+    elif volumes:
+        remedy = f"Give one file itself, such as {path / volumes[0]}, or the folder as --cases."
+    return ImageError(f"{what}: {why}" if why else what, remedy, str(path))
 
 
 @dataclass(frozen=True)
@@ -76,26 +107,47 @@ def read_source(path: Path, series: str = "", family: str | None = None) -> Sour
 
     Elements that anonymisers remove and DICOM wants at least empty are added empty.
     """
-    from pydicom import dcmread
-
-    listed, _ = list_series(path)
-    chosen, _ = choose(listed, series, family, where=str(path))
+    listed, left_out = list_series(path)
+    chosen, _ = _chosen(path, listed, left_out, series, family)
     layout = arrange(chosen.frames)
     names = dict.fromkeys(frame.file for frame in layout.frames)
     if len(names) not in (1, len(layout.frames)):
         what = f"series {chosen.key} is spread over {len(names)} multi-frame objects"
         raise ImageError(what, "Results can refer to one such object, or to single-frame ones.", str(path))
     with open_files(path) as files, quiet():
-        headers = tuple(dcmread(BytesIO(files.read(name)), force=True, stop_before_pixels=True) for name in names)
+        headers = tuple(_whole_header(files, name) for name in names)
+    _check_identifiers(headers, str(path))
+    return Source(layout.frames, layout.grid, headers)
+
+
+def _whole_header(files: Files, name: str) -> Dataset:
+    from pydicom import dcmread
+
+    with files.header(name) as file:
+        if file is None:
+            raise ImageError("it is no DICOM any more", "Leave the folder alone while it is read.", name)
+        header = with_points(dcmread(file, force=True, stop_before_pixels=True))
+    for keyword in _WANTED:
+        if keyword not in header:
+            setattr(header, keyword, "")
+    return header
+
+
+def _check_identifiers(headers: tuple[Dataset, ...], where: str) -> None:
+    """Refuse a series to which nothing can refer."""
+    remedy = "Export it again without removing or changing identifiers (UIDs), or choose another format."
     for header in headers:
         for keyword in _NEEDED:
-            if not header.get(keyword):
+            if not text(header, keyword):
                 what = f"the series has no {keyword}, to which a DICOM result must refer"
-                raise ImageError(what, "Export it again without removing identifiers (UIDs).", str(path))
-        for keyword in _WANTED:
-            if keyword not in header:
-                setattr(header, keyword, "")
-    return Source(layout.frames, layout.grid, headers)
+                raise ImageError(what, remedy, where)
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        if len({text(header, keyword) for header in headers}) > 1:
+            what = f"its images do not have one {keyword}, and a DICOM result must refer to one series"
+            raise ImageError(what, remedy, where)
+    if len({text(header, "SOPInstanceUID") for header in headers}) < len(headers):
+        what = "several images have the same SOPInstanceUID, so that a DICOM result cannot refer to one of them"
+        raise ImageError(what, remedy, where)
 
 
 def read_dicom(path: Path, channel: str = "", *, series: str = "", family: str | None = None) -> Volume:
@@ -116,19 +168,32 @@ def read_dicom(path: Path, channel: str = "", *, series: str = "", family: str |
         SeriesNeededError: If several series could be meant.
     """
     listed, left_out = list_series(path)
-    chosen, note = choose(listed, series, family, channel, str(path))
+    chosen, note = _chosen(path, listed, left_out, series, family, channel)
     try:
         layout = arrange(chosen.frames)
         if np.prod(layout.grid.size, dtype=float) > MAX_VOXELS:
             raise ImageError(f"the series is too large ({describe(layout.grid)})", "Export a part of it.")
         with open_files(path) as files:
-            array, sha256, headers = read_stack(files, layout)
+            stack = read_stack(files, layout)
     except ImageError as error:
         place = f"{path}, series {chosen.key}" + (f", {error.where}" if error.where else "")
-        raise ImageError(error.what, error.remedy, place) from error
+        raise ImageError(_with(error.what, left_out), error.remedy, place) from error
+    except MemoryError as error:
+        what = f"not enough memory for the series ({describe(layout.grid)})"
+        raise ImageError(what, "Export a part of it, or close other programs.", str(path)) from error
+    array, sha256, headers, padded = stack
+    evidence = ModalityEvidence(chosen.family, 1.0, f"DICOM tag: {chosen.modality or 'no modality'}")
     warnings = note + left_out + chosen.warnings
-    unit = "HU" if chosen.family == "CT" else ""
-    if chosen.family == "PET":
+    if padded:
+        warnings += (f"what lies outside the scanner's field of view (PixelPaddingValue) was set to air, {AIR:.0f} HU",)
+    unit = ""
+    if not chosen.modality:
+        evidence = estimate_modality(array)
+        warnings += about_guess(evidence, array, family)
+    elif chosen.family == "CT":
+        doubts = not_hounsfield(array)
+        warnings, unit = warnings + doubts, "" if doubts else "HU"
+    elif chosen.family == "PET":
         try:
             array *= np.float32(suv_factor(headers))
             unit = "SUVbw"
@@ -140,9 +205,31 @@ def read_dicom(path: Path, channel: str = "", *, series: str = "", family: str |
         channel=channel,
         path=path,
         sha256=sha256,
-        evidence=ModalityEvidence(chosen.family, 1.0, f"DICOM tag: {chosen.modality or 'no modality'}"),
+        evidence=evidence,
         warnings=warnings,
         unit=unit,
         series=chosen.key,
         space=chosen.space,
     )
+
+
+def _chosen(
+    path: Path,
+    listed: tuple[Series, ...],
+    left_out: tuple[str, ...],
+    series: str = "",
+    family: str | None = None,
+    channel: str = "",
+) -> tuple[Series, tuple[str, ...]]:
+    """Choose, and say what was left out and what to give where nothing can be."""
+    try:
+        return choose(listed, series, family, channel, str(path))
+    except ImageError as error:
+        remedy = error.remedy
+        if path.is_file() and not zipfile.is_zipfile(path) and all(len(item.frames) == 1 for item in listed):
+            remedy = f"Give the folder that holds the whole series: {path.absolute().parent}."
+        raise ImageError(_with(error.what, left_out), remedy, error.where) from error
+
+
+def _with(what: str, left_out: tuple[str, ...]) -> str:
+    return "; ".join([what, *left_out])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,17 +17,39 @@ from medsegagent.errors import ImageError
 from medsegagent.images.dicom_files import Files
 from medsegagent.images.dicom_frames import Frame, quiet
 from medsegagent.images.dicom_geometry import Layout
+from medsegagent.images.dicom_values import item_of, make_decodable, modality_of, number, with_points
+from medsegagent.images.files import check_room
 
 if TYPE_CHECKING:
     from pydicom import Dataset
 
+Image = tuple[NDArray[np.float32], bool]
+"""A slice, and whether padding in it was made air."""
 
-def read_stack(files: Files, layout: Layout) -> tuple[NDArray[np.float32], str, tuple[Dataset, ...]]:
+AIR = -1000.0
+"""HU."""
+_DARKEST_TISSUE = -900.0
+"""HU; padding below it is taken for air by every model."""
+
+
+class Stack(NamedTuple):
+    """What the slices hold.
+
+    Attributes:
+        array: On the layout's grid, `(Z, Y, X)`, rescaled.
+        sha256: Over the files' bytes in slice order.
+        headers: The objects without pixels; their use must end within this package, for they hold the patient's data.
+        padded: Whether padding brighter than air was made air.
+    """
+
+    array: NDArray[np.float32]
+    sha256: str
+    headers: tuple[Dataset, ...]
+    padded: bool
+
+
+def read_stack(files: Files, layout: Layout) -> Stack:
     """Decode the slices, rescaled, and correct tilt and gaps as the layout says.
-
-    Returns:
-        The array on `layout.grid`, `(Z, Y, X)`; the sha256 over the files' bytes in slice order; and the objects'
-        headers without pixels, whose use must end within this package, for they hold the patient's data.
 
     Raises:
         ImageError: If an object has no pixel data, is truncated, or needs a decoder that is not installed; or if two
@@ -35,16 +58,24 @@ def read_stack(files: Files, layout: Layout) -> tuple[NDArray[np.float32], str, 
     slot_of = {(frame.file, frame.index): slot for slot, frame in enumerate(layout.frames)}
     twin_of = {(frame.file, frame.index): slot for slot, frame in layout.duplicates}
     frames = [*layout.frames, *(frame for _, frame in layout.duplicates)]
-    stack = np.empty((len(layout.frames), *layout.frames[0].shape), dtype=np.float32)
+    shape = len(layout.frames), *layout.frames[0].shape
+    corrected = layout.offsets is not None or layout.levels is not None
+    check_room(4 * (math.prod(shape) + (math.prod(layout.grid.size) if corrected else 0)), "")
+    stack = np.empty(shape, dtype=np.float32)
     digest = hashlib.sha256()
     headers: list[Dataset] = []
+    padded = False
     twins: list[tuple[int, str, NDArray[np.float32]]] = []
     for name, group in _by_file(frames):
         data = files.read(name)
         digest.update(hashlib.sha256(data).digest())
         header, images = _decode(name, data, group)
         headers.append(header)
-        for frame, image in zip(group, images, strict=True):
+        for frame, (image, changed) in zip(group, images, strict=True):
+            padded |= changed
+            if image.shape != shape[1:]:
+                what = "the object's images are not of the size, or not as grey, as its header says"
+                raise ImageError(what, "Export the series again.", name)
             key = frame.file, frame.index
             if key in slot_of:
                 stack[slot_of[key]] = image
@@ -52,9 +83,9 @@ def read_stack(files: Files, layout: Layout) -> tuple[NDArray[np.float32], str, 
                 twins.append((twin_of[key], name, image))
     for slot, name, image in twins:
         if not np.array_equal(stack[slot], image):
-            what = f"two different images lie at the place of slice {slot + 1}, and no tag tells them apart"
-            raise ImageError(what, "Leave one of the two in the folder.", name)
-    return _corrected(stack, layout), digest.hexdigest(), tuple(headers)
+            what = f"two different images lie at the place of slice {slot + 1}, and none of the tags known to tell"
+            raise ImageError(f"{what} volumes apart does so", "Leave one of the two in the folder.", name)
+    return Stack(_corrected(stack, layout), digest.hexdigest(), tuple(headers), padded)
 
 
 def _by_file(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
@@ -64,15 +95,16 @@ def _by_file(frames: Sequence[Frame]) -> list[tuple[str, list[Frame]]]:
     return list(groups.items())
 
 
-def _decode(name: str, data: bytes, frames: Sequence[Frame]) -> tuple[Dataset, list[NDArray[np.float32]]]:
+def _decode(name: str, data: bytes, frames: Sequence[Frame]) -> tuple[Dataset, list[Image]]:
     """Decode the frames named from one object; its header comes back without the pixels."""
     from pydicom import dcmread
 
     with quiet():
         try:
-            dataset = dcmread(BytesIO(data), force=True)
+            dataset = with_points(dcmread(BytesIO(data), force=True))
             if not any(tag in dataset for tag in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
                 raise ImageError("the object has no pixel data", "Export the series again.", name)
+            make_decodable(dataset)
             images = list(_images(dataset, frames))
         except ImageError:
             raise
@@ -84,40 +116,66 @@ def _decode(name: str, data: bytes, frames: Sequence[Frame]) -> tuple[Dataset, l
     return dataset, images
 
 
-def _images(dataset: Dataset, frames: Sequence[Frame]) -> Iterator[NDArray[np.float32]]:
+def _images(dataset: Dataset, frames: Sequence[Frame]) -> Iterator[Image]:
     from pydicom.pixels.processing import apply_modality_lut
     from pydicom.pixels.utils import iter_pixels, pixel_array
 
     if frames[0].index is None:
         image = pixel_array(dataset)
         if "ModalityLUTSequence" in dataset:
-            yield np.asarray(apply_modality_lut(image, dataset), dtype=np.float32)
+            yield np.asarray(apply_modality_lut(image, dataset), dtype=np.float32), False
         else:
-            slope, intercept = dataset.get("RescaleSlope", None), dataset.get("RescaleIntercept", None)
-            yield _rescaled(image, float(1 if slope is None else slope), float(intercept or 0))
+            slope, intercept = number(dataset, "RescaleSlope"), number(dataset, "RescaleIntercept")
+            yield _rescaled(image, 1.0 if slope is None else slope, intercept or 0.0, dataset)
         return
     indices = [frame.index for frame in frames if frame.index is not None]
     for index, image in zip(indices, iter_pixels(dataset, indices=indices), strict=True):
-        yield _rescaled(image, *_rescale(dataset, index))
+        yield _rescaled(image, *_rescale(dataset, index), dataset)
 
 
-def _rescaled(image: NDArray[Any], slope: float, intercept: float) -> NDArray[np.float32]:
+def _rescaled(image: NDArray[Any], slope: float, intercept: float, dataset: Dataset) -> Image:
+    """Apply slope and intercept; what surrounds a CT's round field of view becomes air, whatever stands for it."""
+    outside = np.zeros(image.shape, dtype=bool)
     result = image.astype(np.float32)
     if slope != 1:
         result *= np.float32(slope)
     if intercept:
         result += np.float32(intercept)
-    return result
+    if modality_of(dataset) == "CT" and (padding := number(dataset, "PixelPaddingValue")) is not None:
+        limit = number(dataset, "PixelPaddingRangeLimit")
+        low, high = sorted(_as_stored(value, image) for value in (padding, padding if limit is None else limit))
+        if low * slope + intercept > _DARKEST_TISSUE:
+            outside = _outside((image >= low) & (image <= high))
+            result[outside] = AIR
+    return result, bool(outside.any())
+
+
+def _as_stored(value: float, image: NDArray[Any]) -> float:
+    """A padding value as the pixels have it: anonymisers and writers mix up signed and unsigned words."""
+    if image.dtype.kind not in "iu":
+        return value
+    limits = np.iinfo(image.dtype)
+    span = float(limits.max) - float(limits.min) + 1
+    if value > limits.max:
+        return value - span
+    return value + span if value < limits.min else value
+
+
+def _outside(padding: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The part of the padding that reaches the image's edge: within the body the same value is tissue."""
+    labels, count = ndimage.label(padding)
+    edge = np.unique(np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]]))
+    found: NDArray[np.bool_] = np.isin(labels, edge[edge > 0]) if count else padding
+    return found
 
 
 def _rescale(dataset: Dataset, index: int) -> tuple[float, float]:
     """Slope and intercept of a frame of an enhanced multi-frame object; 1 and 0 if it has none."""
-    shared: Any = (dataset.get("SharedFunctionalGroupsSequence", None) or [{}])[0]
-    own: Any = dataset.PerFrameFunctionalGroupsSequence[index]
-    sequence = own.get("PixelValueTransformationSequence", None) or shared.get("PixelValueTransformationSequence", None)
-    if not sequence:
-        return 1.0, 0.0
-    return float(sequence[0].RescaleSlope), float(sequence[0].RescaleIntercept)
+    keyword = "PixelValueTransformationSequence"
+    own = dataset.PerFrameFunctionalGroupsSequence[index]
+    values = item_of(own, keyword) or item_of(item_of(dataset, "SharedFunctionalGroupsSequence"), keyword)
+    slope, intercept = number(values, "RescaleSlope"), number(values, "RescaleIntercept")
+    return 1.0 if slope is None else slope, intercept or 0.0
 
 
 def _undecodable(name: str, dataset: Dataset | None, error: Exception) -> ImageError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,8 +19,13 @@ from medsegagent.images.volume import Grid
 FAMILIES = {"CT": "CT", "MR": "MR", "PT": "PET"}
 """DICOM's Modality -> the family as cards name it."""
 
-_NOT_SHOWN = ("AcquisitionTime", "TriggerTime", "StackID")
+_NOT_SHOWN = (
+    *("AcquisitionTime", "ContentTime", "SeriesTime", "TriggerTime", "StackID"),
+    *("SeriesDescription", "ProtocolName"),
+)
 _FEW, _MANY = 5, 10
+
+Place = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -70,26 +75,54 @@ def group(scan: Scan) -> tuple[tuple[Series, ...], tuple[str, ...]]:
     Returns:
         The volumes in the order of their series numbers, usable or not; and warnings on what was left out.
     """
-    by_series: dict[str, list[Header]] = defaultdict(list)
-    for header in scan.headers:
-        if header.frames:
-            by_series[header.series].append(header)
+    by_series, merged = _by_series([header for header in scan.headers if header.frames])
     warnings = []
     if others := Counter(header.modality or "unknown" for header in scan.headers if not header.frames):
         kinds = ", ".join(sorted(others))
         warnings.append(f"objects that are no images left out: {others.total()} ({kinds})")
-    if scan.damaged:
-        warnings.append(f"damaged DICOM files left out: {len(scan.damaged)} (the first is {scan.damaged[0]})")
+    reasons: dict[str, list[str]] = defaultdict(list)
+    for name, reason in scan.left_out:
+        reasons[reason].append(name)
+    warnings += [f"{reason} left out: {len(names)} (the first is {names[0]})" for reason, names in reasons.items()]
+    if merged:
+        warnings.append("each file has a series identifier of its own; they were put together by place and description")
 
     found: list[Series] = []
     taken: Counter[str] = Counter()
-    for headers in sorted(by_series.values(), key=_order):
+    for headers in sorted(by_series, key=_order):
         number = headers[0].number or "0"
         for volume in _volumes(headers):
             taken[number] += 1
             letter = "" if taken[number] == 1 else _letter(taken[number] - 1)
             found.append(replace(volume, key=f"{number}{letter}"))
     return tuple(found), tuple(warnings)
+
+
+def _by_series(headers: Sequence[Header]) -> tuple[list[list[Header]], bool]:
+    """Sort headers by series: by its identifier, or by what describes it where that was removed or made up per file.
+
+    Returns:
+        The series, and whether some have been put together although their identifiers differ.
+    """
+    known: dict[str, list[Header]] = defaultdict(list)
+    unknown: dict[tuple[str, ...], list[Header]] = defaultdict(list)
+    for header in headers:
+        if header.series:
+            known[header.series].append(header)
+        else:
+            unknown[_described(header)].append(header)
+    single: dict[tuple[str, ...], list[Header]] = defaultdict(list)
+    for own in known.values():
+        if len(own) == 1 and len(own[0].frames) == 1:
+            single[_described(own[0])].append(own[0])
+    merged = [own for own in single.values() if len(own) >= _FEW]
+    apart = {header.series for own in merged for header in own}
+    found = [own for series, own in known.items() if series not in apart]
+    return [*found, *unknown.values(), *merged], bool(merged)
+
+
+def _described(header: Header) -> tuple[str, ...]:
+    return header.modality, header.number, header.description, "\\".join(header.image_type)
 
 
 def choose(
@@ -184,13 +217,15 @@ def _arranged(volume: Series) -> Series:
 def _without_copies(groups: Iterable[Sequence[Frame]]) -> tuple[list[Frame], tuple[str, ...]]:
     """Frames of distinct objects; the same object stored in two places counts once.
 
-    The position counts too, for there is software that gives every slice the same instance UID.
+    Position and traits count too, for there is software that gives every slice the same instance UID; and where it
+    was removed, nothing is a copy before its pixels have been compared.
     """
     frames: list[Frame] = []
-    seen: dict[tuple[str, Vector | None], str] = {}
+    seen: dict[tuple[str, Vector | None, tuple[str, ...]], str] = {}
     copies = 0
     for own in groups:
-        if seen.setdefault((own[0].instance, own[0].position), own[0].file) != own[0].file:
+        key = own[0].instance, own[0].position, tuple(own[0].traits.values())
+        if own[0].instance and seen.setdefault(key, own[0].file) != own[0].file:
             copies += 1
         else:
             frames += own
@@ -232,25 +267,43 @@ def _alike(a: Frame, b: Frame) -> bool:
 
 
 def _split(frames: list[Frame]) -> list[tuple[str, list[Frame]]]:
-    """Split a stack in which images repeat at the same places by the first tag whose values each cover them all."""
+    """Split a stack in which images repeat at the same places by the first tag that tells the repeats apart.
+
+    That is one whose values each cover all places; else, for a part that was scanned twice, one with no more values
+    than there are repeats and no place twice under any of them.
+    """
     places = Counter(_place(frame) for frame in frames)
     if len(places) == len(frames):
         return [("", frames)]
-    for trait in frames[0].traits:
-        parts: dict[str, list[Frame]] = defaultdict(list)
-        for frame in frames:
-            parts[frame.traits[trait]].append(frame)
-        covered = min(len({_place(frame) for frame in part}) for part in parts.values())
-        if len(parts) > 1 and covered >= 0.8 * len(places):
-            found = []
-            for number, (value, part) in enumerate(sorted(parts.items(), key=_by_value), 1):
-                label = f"[{number} of {len(parts)}]" if trait in _NOT_SHOWN else f"[{trait} {value}]"
-                found += [(f"{label} {deeper}".strip(), deepest) for deeper, deepest in _split(part)]
-            return found
+    sorted_by = {trait: _parts(frames, trait) for trait in frames[0].traits}
+    for fits in (_covers, _tells_apart):
+        for trait, parts in sorted_by.items():
+            if len(parts) > 1 and fits(parts, places):
+                found = []
+                for number, (value, part) in enumerate(sorted(parts.items(), key=_by_value), 1):
+                    label = f"[{number} of {len(parts)}]" if trait in _NOT_SHOWN else f"[{trait} {value}]"
+                    found += [(f"{label} {deeper}".strip(), deepest) for deeper, deepest in _split(part)]
+                return found
     return [("", frames)]
 
 
-def _place(frame: Frame) -> tuple[float, ...]:
+def _parts(frames: Sequence[Frame], trait: str) -> dict[str, list[Frame]]:
+    parts: dict[str, list[Frame]] = defaultdict(list)
+    for frame in frames:
+        parts[frame.traits[trait]].append(frame)
+    return parts
+
+
+def _covers(parts: Mapping[str, Sequence[Frame]], places: Counter[Place]) -> bool:
+    return min(len({_place(frame) for frame in part}) for part in parts.values()) >= 0.8 * len(places)
+
+
+def _tells_apart(parts: Mapping[str, Sequence[Frame]], places: Counter[Place]) -> bool:
+    distinct = all(len({_place(frame) for frame in part}) == len(part) for part in parts.values())
+    return distinct and len(parts) <= max(places.values())
+
+
+def _place(frame: Frame) -> Place:
     return tuple(round(value, 2) for value in frame.position or ())
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from medsegagent.images.dicom_values import item_of, number, text
 
 if TYPE_CHECKING:
     from pydicom import Dataset
@@ -33,16 +36,16 @@ def suv_factor(headers: Sequence[Dataset]) -> float:
         QIBA SUV technical subcommittee, "Vendor-neutral pseudo-code for SUV calculation" (happy path).
     """
     first = headers[0]
-    units = str(first.get("Units", "") or "")
+    units = text(first, "Units")
     if units == "GML":
         return 1.0
-    if units == "CNTS" and float(_private(first, _PHILIPS_SUV_FACTOR, "Philips") or 0) > 0:
-        return float(_private(first, _PHILIPS_SUV_FACTOR, "Philips"))
+    if units == "CNTS" and (factor := _factor(_private(first, _PHILIPS_SUV_FACTOR, "Philips"))) > 0:
+        return factor
     if units != "BQML":
         raise NotConvertibleError(f"the unit is {units or 'not given'}")
-    if "ATTN" not in (first.get("CorrectedImage", None) or ()):
+    if "ATTN" not in text(first, "CorrectedImage"):
         raise NotConvertibleError("the image is not corrected for attenuation")
-    weight = float(first.get("PatientWeight", None) or 0)
+    weight = number(first, "PatientWeight") or 0.0
     if not 0 < weight < 700:
         raise NotConvertibleError("the patient's weight is not given")
     return weight * 1000.0 / _dose_at_reference(headers)
@@ -51,16 +54,16 @@ def suv_factor(headers: Sequence[Dataset]) -> float:
 def _dose_at_reference(headers: Sequence[Dataset]) -> float:
     """The activity in Bq left at the time to which the image's decay is corrected."""
     first = headers[0]
-    tracer: Any = (first.get("RadiopharmaceuticalInformationSequence", None) or [{}])[0]
-    dose = float(tracer.get("RadionuclideTotalDose", None) or 0)
+    tracer: Any = item_of(first, "RadiopharmaceuticalInformationSequence")
+    dose = number(tracer, "RadionuclideTotalDose") or 0.0
     if dose < _SMALLEST_DOSE_BQ:
         raise NotConvertibleError("the injected dose is not given in Bq")
-    correction = str(first.get("DecayCorrection", "") or "")
+    correction = text(first, "DecayCorrection")
     if correction == "ADMIN":
         return dose
     if correction != "START":
         raise NotConvertibleError("the decay correction is not given")
-    half_life = float(tracer.get("RadionuclideHalfLife", None) or 0)
+    half_life = number(tracer, "RadionuclideHalfLife") or 0.0
     scan = _scan_start(headers)
     injected = _injection(tracer, scan)
     if half_life <= 0 or scan is None or injected is None:
@@ -74,8 +77,8 @@ def _dose_at_reference(headers: Sequence[Dataset]) -> float:
 def _scan_start(headers: Sequence[Dataset]) -> datetime | None:
     """The series' time; where it is later than an image (a derived series' date), the vendor's or the first image's."""
     first = headers[0]
-    series = _moment(first.get("SeriesDate", None), first.get("SeriesTime", None))
-    images = [_moment(header.get("AcquisitionDate", None), header.get("AcquisitionTime", None)) for header in headers]
+    series = _moment(text(first, "SeriesDate"), text(first, "SeriesTime"))
+    images = [_moment(text(header, "AcquisitionDate"), text(header, "AcquisitionTime")) for header in headers]
     earliest = min((image for image in images if image is not None), default=None)
     if series is not None and (earliest is None or series <= earliest):
         return series
@@ -83,10 +86,10 @@ def _scan_start(headers: Sequence[Dataset]) -> datetime | None:
 
 
 def _injection(tracer: Any, scan: datetime | None) -> datetime | None:
-    stated = _datetime(tracer.get("RadiopharmaceuticalStartDateTime", None))
+    stated = _datetime(text(tracer, "RadiopharmaceuticalStartDateTime"))
     if stated is not None or scan is None:
         return stated
-    moment = _moment(scan.strftime("%Y%m%d"), tracer.get("RadiopharmaceuticalStartTime", None))
+    moment = _moment(scan.strftime("%Y%m%d"), text(tracer, "RadiopharmaceuticalStartTime"))
     if moment is not None and moment > scan:
         return moment - timedelta(days=1)  # injected before midnight
     return moment
@@ -94,6 +97,14 @@ def _injection(tracer: Any, scan: datetime | None) -> datetime | None:
 
 def _moment(date: Any, time: Any) -> datetime | None:
     return _datetime(f"{date}{time}") if date and time else None
+
+
+def _factor(value: Any) -> float:
+    try:
+        factor = float(value or 0)
+    except (TypeError, ValueError):
+        return 0.0
+    return factor if math.isfinite(factor) else 0.0
 
 
 def _datetime(value: Any) -> datetime | None:

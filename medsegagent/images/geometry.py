@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,13 +19,18 @@ if TYPE_CHECKING:
 MAX_COSINE = 1e-3
 """Largest cosine between two index axes that still counts as a right angle (0.06 degrees)."""
 
+_ROUNDING = 1e-6
+"""The same for a right angle that float32 rounded."""
+_SMALLEST, _LARGEST = 1.0, 5000.0
+"""mm: lengths of images of people and of small animals."""
+
 STRAIGHTEN = (
     "Resample it onto a grid with right angles first, for example with 3D Slicer's 'Resample Scalar/Vector/DWI Volume'"
 )
 
 
-def grid_of(image: sitk.Image) -> Grid:
-    """Take the grid of a 3D SimpleITK image."""
+def grid_of(image: sitk.Image | sitk.ImageFileReader) -> Grid:
+    """Take the grid of a 3D SimpleITK image, or of the header that a reader has read."""
     width, height, depth = image.GetSize()
     return Grid(
         size=(width, height, depth),
@@ -62,6 +68,58 @@ def check_axes(matrix: NDArray[np.float64], where: str) -> None:
             f"{STRAIGHTEN}.",
             where,
         )
+
+
+def orthogonal(matrix: NDArray[np.float64], size: Sequence[int]) -> tuple[NDArray[np.float64], float]:
+    """Return the nearest 3x3 index-to-patient matrix with right angles, and how far voxels move by it, mm at most.
+
+    One whose axes are at right angles but for rounding comes back as it is.
+    """
+    lengths = np.linalg.norm(matrix, axis=0)
+    cosines = matrix / lengths
+    if np.abs(cosines.T @ cosines - np.eye(3)).max() <= _ROUNDING:
+        return matrix, 0.0
+    left, _, right = np.linalg.svd(cosines)
+    upright: NDArray[np.float64] = left @ right * lengths
+    corners = np.array(list(itertools.product(*((0, n - 1) for n in size[:3]))))
+    return upright, float(np.linalg.norm(corners @ (upright - matrix).T, axis=1).max())
+
+
+def to_millimetres(
+    unit: str, factor: float, size: Sequence[int], spacing: Sequence[float] | NDArray[np.float64]
+) -> tuple[float, tuple[str, ...]]:
+    """Return by what to multiply a header's lengths, and a warning where that is not 1 or not believed.
+
+    Args:
+        unit: What the header says, for people; empty for mm.
+        factor: Of that unit, in mm.
+        size: Voxels along each axis.
+        spacing: Between them, in that unit.
+    """
+    if factor == 1:
+        return 1.0, ()
+    extent = max(n * float(step) for n, step in zip(size, spacing, strict=False))
+    if not _SMALLEST <= extent * factor <= _LARGEST and _SMALLEST <= extent <= _LARGEST:
+        impossible = f"{extent * factor:.3g} mm"
+        return 1.0, (f"the header gives lengths in {unit}, by which the image is {impossible} long; taken as mm",)
+    return factor, (f"the header gives lengths in {unit}; converted to mm",)
+
+
+def differences(first: Grid, second: Grid) -> str:
+    """Say in what two grids differ: "size 20x24x12 against 10x24x12, spacing ..."; empty if in nothing."""
+    found = []
+    if first.size != second.size:
+        found.append(f"size {'x'.join(map(str, first.size))} against {'x'.join(map(str, second.size))} voxels")
+    if not np.allclose(first.spacing, second.spacing, rtol=1e-3):
+        one, other = ("x".join(f"{mm:.4g}" for mm in grid.spacing) for grid in (first, second))
+        found.append(f"spacing {one} against {other} mm")
+    if not np.allclose(first.direction, second.direction, atol=1e-3):
+        one, other = orientation(first), orientation(second)
+        found.append(f"orientation {one} against {other}" if one != other else f"direction, both about {one}")
+    if not np.allclose(first.origin, second.origin, atol=0.1 * min(first.spacing)):
+        one, other = (", ".join(f"{mm:.1f}" for mm in grid.origin) for grid in (first, second))
+        found.append(f"origin ({one}) against ({other}) mm")
+    return ", ".join(found)
 
 
 def corner_distance(first: Grid, second: Grid) -> float:

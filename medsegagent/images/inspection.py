@@ -76,12 +76,14 @@ def inspect(path: Path) -> Inspection:
     files = _image_files(path) if path.is_dir() else []
     try:
         series, warnings = list_series(path)
-    except ImageError:
+    except ImageError as error:
         if path.is_dir() and not files:
-            raise ImageError("there is no image in it", "Give a folder that holds images.", str(path)) from None
+            raise ImageError(f"there is no image in it; {error.what}", error.remedy, str(path)) from None
         if not files:
             raise
         series, warnings = (), ()
+    if path.is_file() and len(series) == 1 and len(series[0].frames) == 1:
+        warnings += (f"one slice alone is no volume; give the folder that holds the series: {path.absolute().parent}",)
     found = [_file(file, file.relative_to(path).as_posix()) for file in files[:_MOST_FILES]]
     if len(files) > _MOST_FILES:
         warnings += (f"only the first {_MOST_FILES} of {len(files)} files were read",)
@@ -110,7 +112,7 @@ def _file(path: Path, name: str) -> Finding:
     try:
         return _finding(name, "", channel_of_file(path), read_volume(path))
     except MedSegAgentError as error:
-        return Finding(name, problem=error.what)
+        return Finding(name, problem=f"{error.what}. {error.remedy}")
 
 
 def _series(path: Path, series: Series) -> Finding:

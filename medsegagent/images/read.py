@@ -5,37 +5,42 @@ from __future__ import annotations
 
 import hashlib
 import math
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
 from numpy.typing import NDArray
 
-from medsegagent.errors import ImageError
-from medsegagent.images import nifti
+from medsegagent.errors import ImageError, MissingFileError
+from medsegagent.images import metaimage, nifti, nrrd
 from medsegagent.images.channels import on_one_grid
 from medsegagent.images.dicom import is_dicom, read_dicom
-from medsegagent.images.geometry import check_axes, grid_of, not_finite
-from medsegagent.images.modality import estimate_modality
-from medsegagent.images.volume import ModalityEvidence, Volume
-
-MAX_VOXELS = 2**31
-"""8 GiB as float32; a header that asks for more is broken, or no machine here would finish it."""
+from medsegagent.images.files import open_regular
+from medsegagent.images.geometry import not_finite
+from medsegagent.images.modality import about_guess, estimate_modality, looks_like_labels
+from medsegagent.images.stored import Stored, check_shape, one_value, read_exact, read_intensities
+from medsegagent.images.volume import Grid, Volume
 
 _CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """What a reader gives: the image, the files it came from, and what its tags say (None without tags)."""
+class Opened:
+    """What a reader makes of a file's header, checked; the voxels are still to be read.
 
-    image: sitk.Image
+    Attributes:
+        stored: Where they are; three axes.
+        grid: Where they lie in the patient.
+        files: That they are read from, the header's first.
+        warnings: What was mended or is in doubt.
+    """
+
+    stored: Stored
+    grid: Grid
     files: tuple[Path, ...]
     warnings: tuple[str, ...] = ()
-    evidence: ModalityEvidence | None = None
 
 
 def read_volume(path: Path, channel: str = "", *, series: str = "", family: str | None = None) -> Volume:
@@ -46,34 +51,33 @@ def read_volume(path: Path, channel: str = "", *, series: str = "", family: str 
             or a file.
         channel: The name that the user gave it.
         series: Of DICOM, which series: its number or a part of its description; empty for the one that fits.
-        family: CT, MR or PET, where the request names one: settles which series fits.
+        family: CT, MR or PET, where the request names one: settles which series fits, and what a file that does not
+            say it is taken for.
 
     Raises:
         ImageError: If there is no such file, it is not a readable 3D image of one scalar per voxel with at least two
             slices along each axis, its grid is singular or sheared, or its voxels are not finite or all the same.
     """
     where = str(path)
-    if not path.exists():
-        raise ImageError("no such file", "Check the path given with -i.", where)
-    if extension(path) not in READERS and is_dicom(path):
+    _check_exists(path)
+    if _is_dicom(path):
         volume = read_dicom(path, channel, series=series, family=family)
-        _check_shape(volume.grid.size, where)
-        _check_voxels(volume.array, where)
+        check_shape(volume.grid.size, where)
+        check_voxels(volume.array, where)
         return volume
-    loaded = _reader(path)(path)
-    grid = grid_of(loaded.image)
-    check_axes(np.array(grid.direction).reshape(3, 3) * np.array(grid.spacing), where)
-    # A view, so that the one copy made is the float32 one; exactly SimpleITKIO's cast.
-    array = sitk.GetArrayViewFromImage(loaded.image).astype(np.float32)
-    _check_voxels(array, where)
+    opened = open_image(path)
+    array = read_intensities(opened.stored)
+    check_voxels(array, where)
+    evidence = estimate_modality(array)
+    warnings = (*opened.warnings, *looks_like_labels(array), *about_guess(evidence, array, family))
     return Volume(
         array=array,
-        grid=grid,
+        grid=opened.grid,
         channel=channel,
         path=path,
-        sha256=_sha256(loaded.files),
-        evidence=loaded.evidence or estimate_modality(array),
-        warnings=loaded.warnings,
+        sha256=_sha256(opened.files),
+        evidence=evidence,
+        warnings=warnings,
     )
 
 
@@ -85,18 +89,30 @@ def read_volumes(paths: Mapping[str, Path], *, series: str = "", family: str | N
     return on_one_grid([read_volume(path, channel, series=series, family=family) for channel, path in paths.items()])
 
 
+def read_labels(path: Path) -> tuple[NDArray[Any], Grid, tuple[str, ...]]:
+    """Read a mask or label map, not DICOM, without rounding, whatever it holds.
+
+    Returns:
+        The values `(Z, Y, X)` in the file's own type, or float64 where they are scaled; the grid; and warnings.
+
+    Raises:
+        ImageError: As for `read_volume`, but for the voxels, of which NaN and infinite ones alone are refused.
+    """
+    _check_exists(path)
+    opened = open_image(path)
+    return read_exact(opened.stored), opened.grid, opened.warnings
+
+
 def digest(path: Path, *, series: str = "", family: str | None = None) -> str:
     """Return the `sha256` that `read_volume` would give, without looking at voxels where that can be helped.
 
     Raises:
         ImageError: If there is no such file, or the file is unknown here.
     """
-    if not path.exists():
-        raise ImageError("no such file", "Check the path.", str(path))
-    if extension(path) not in READERS and is_dicom(path):
+    _check_exists(path)
+    if _is_dicom(path):
         return read_dicom(path, series=series, family=family).sha256
-    data = _data_file(path) if _reader(path) is _read_other else None
-    return _sha256((path,) if data is None else (path, data))
+    return _sha256(open_image(path).files)
 
 
 def extension(path: Path) -> str:
@@ -105,127 +121,94 @@ def extension(path: Path) -> str:
     return ".nii.gz" if name.endswith(".nii.gz") else path.suffix.lower()
 
 
-def _reader(path: Path) -> Callable[[Path], Loaded]:
+def open_image(path: Path) -> Opened:
+    """Read and check a file's header.
+
+    Raises:
+        ImageError: If the file is unknown here, or its header cannot be used.
+    """
     try:
-        return READERS[extension(path)]
+        reader = READERS[extension(path)]
     except KeyError:
         raise ImageError(
             f"{extension(path) or 'a file without extension'} is not an image format known here",
             f"Give one of {', '.join(READERS)}, or DICOM: a folder, a zip or a file.",
             str(path),
         ) from None
+    return reader(path)
 
 
-def _read_nifti(path: Path) -> Loaded:
-    where = str(path)
+def _open_nifti(path: Path) -> Opened:
     header = nifti.read_header(path)
-    _check_shape(nifti.shape_of(header), where)
-    warnings = nifti.check_header(header, where)
-    nifti.check_content(path, header)
-    image = _read_itk(path)
-    return Loaded(image, (path,), warnings + nifti.check_agreement(header, grid_of(image), where))
+    stored = nifti.stored_in(path, header)
+    grid, warnings = nifti.lay_out(header, str(path))
+    return Opened(stored, grid, (path,), warnings)
 
 
-def _read_other(path: Path) -> Loaded:
-    """Read NRRD or MetaImage, whose ITK readers notice missing bytes themselves."""
-    data = _data_file(path)
-    return Loaded(_read_itk(path), (path,) if data is None else (path, data))
+def _open_nrrd(path: Path) -> Opened:
+    header, where = nrrd.read_header(path), str(path)
+    spatial = list(header.spatial)
+    while len(spatial) > 3 and header.sizes[spatial[-1]] == 1:
+        spatial.pop()
+    components = math.prod(n for axis, n in enumerate(header.sizes) if axis not in spatial)
+    if components != 1 and nrrd.is_segmentation(header):
+        what = "it is a segmentation of 3D Slicer in several layers, no image"
+        remedy = f"Give the image; to convert or compare the segmentation, rename it to {path.stem}.seg.nrrd."
+        raise ImageError(what, remedy, where)
+    check_shape(tuple(header.sizes[axis] for axis in spatial), where)
+    one_value(components, where)
+    header = replace(header, spatial=tuple(spatial))
+    grid, warnings = nrrd.lay_out(header, where)
+    return Opened(replace(header.stored, shape=grid.shape), grid, header.files, warnings)
 
 
-READERS: dict[str, Callable[[Path], Loaded]] = {
-    ".nii": _read_nifti,
-    ".nii.gz": _read_nifti,
-    ".nrrd": _read_other,
-    ".nhdr": _read_other,
-    ".mha": _read_other,
-    ".mhd": _read_other,
+def _open_metaimage(path: Path) -> Opened:
+    header = metaimage.read_header(path)
+    grid, warnings = metaimage.lay_out(header, str(path))
+    return Opened(header.stored, grid, header.files, warnings)
+
+
+READERS: dict[str, Callable[[Path], Opened]] = {
+    ".nii": _open_nifti,
+    ".nii.gz": _open_nifti,
+    ".nrrd": _open_nrrd,
+    ".nhdr": _open_nrrd,
+    ".mha": _open_metaimage,
+    ".mhd": _open_metaimage,
 }
 
 
-def _read_itk(path: Path) -> sitk.Image:
-    """Check what the header promises before anything of that size is allocated, then read."""
-    where = str(path)
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(where)
+def _is_dicom(path: Path) -> bool:
+    return path.is_dir() or (extension(path) not in READERS and is_dicom(path))
+
+
+def _check_exists(path: Path) -> None:
     try:
-        reader.ReadImageInformation()
-        _check_shape(reader.GetSize(), where)
-        components = reader.GetNumberOfComponents()
-        if components != 1:
-            raise ImageError(
-                f"{components} values per voxel (colour, vector or complex), one is needed",
-                "Give a scalar image, or one file per channel.",
-                where,
-            )
-        image: sitk.Image = reader.Execute()
-    except RuntimeError as error:
-        if "determinant is 0" in str(error):  # the only trace that ITK leaves of a singular direction
-            raise ImageError("the affine is singular", "Repair the header's orientation.", where) from error
-        reason = str(error).strip().splitlines()[-1].removeprefix("ITK ERROR: ")
-        raise ImageError(f"not a readable image ({reason[:200]})", nifti.COMPLETE, where) from error
-    return image
+        path.stat()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError):
+            raise MissingFileError("no such file", "Check the path.", str(path)) from error
+        what = f"it cannot be read ({error.strerror})"
+        raise ImageError(what, "Check the path and that you may read it.", str(path)) from error
+    except ValueError as error:
+        raise MissingFileError("no such file", "Check the path.", str(path)) from error
 
 
-def _check_shape(shape: tuple[int, ...], where: str) -> None:
-    """Refuse what is not a volume; trailing axes of length 1 do not count."""
-    size = list(shape)
-    while len(size) > 3 and size[-1] == 1:
-        size.pop()
-    text = "x".join(map(str, size))
-    if not size or min(size) < 1:
-        raise ImageError(f"the volume is empty ({text} voxels)", nifti.COMPLETE, where)
-    if len(size) > 3:
-        remedy = "Give one 3D file per channel or time point (nibabel: nibabel.four_to_three)."
-        raise ImageError(f"{len(size)}D ({text}), a 3D volume is needed", remedy, where)
-    if len(size) < 3 or min(size) == 1:
-        raise ImageError(
-            f"only one slice ({text} voxels), a 3D volume is needed",
-            "Give the whole volume; single slices cannot be segmented.",
-            where,
-        )
-    if math.prod(size) > MAX_VOXELS:
-        raise ImageError(
-            f"the header asks for {text} voxels, more than the {MAX_VOXELS:,} that can be handled",
-            "Check the file; crop or resample it if it is really that large.",
-            where,
-        )
-
-
-def _check_voxels(array: NDArray[np.float32], where: str) -> None:
+def check_voxels(array: NDArray[np.float32], where: str) -> None:
+    """Refuse voxels that are not finite, or all the same."""
     low, high = float(array.min()), float(array.max())  # NaN and infinities show up in these two
     if not math.isfinite(low) or not math.isfinite(high):
         raise not_finite(int(array.size - np.count_nonzero(np.isfinite(array))), array.size, where)
     if low == high:
-        raise ImageError(f"the volume is empty: every voxel is {low:g}", "Check that this is the right file.", where)
-
-
-def _data_file(path: Path) -> Path | None:
-    """Return the separate file that holds the voxels of a detached header; None if there is none.
-
-    Raises:
-        ImageError: If it lies outside the header's folder, or is a list or pattern of files.
-    """
-    with path.open("rb") as file:
-        text = file.read(_CHUNK).decode("latin-1")
-    found = re.search(r"^(?:ElementDataFile\s*=|data ?file:)[ \t]*(.*?)\s*$", text.split("\n\n")[0], re.M | re.I)
-    if found is None or found[1] == "LOCAL":
-        return None
-    name = Path(found[1])
-    if "%" in name.name or found[1].startswith("LIST"):
-        raise ImageError("its voxels are in several files", "Convert it to one file first.", str(path))
-    if name != Path(name.name):
         raise ImageError(
-            f"its voxels would be read from {found[1]!r}, outside its folder",
-            "Put header and data side by side and name the data without a folder.",
-            str(path),
+            f"the volume is empty: every voxel is {low:g}", "Check that this is the image and not a mask.", where
         )
-    return path.parent / name
 
 
 def _sha256(files: tuple[Path, ...]) -> str:
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             while chunk := file.read(_CHUNK):
                 digest.update(chunk)
     return digest.hexdigest()

@@ -38,12 +38,12 @@ def write_mask(array: NDArray[np.bool_] | NDArray[np.uint8], grid: Grid, path: P
 def write_label_map(array: NDArray[np.unsignedinteger], grid: Grid, labels: Sequence[Label], path: Path) -> None:
     """Write a multi-label map, `(Z, Y, X)`, 0 background, and what its values mean.
 
-    Stored as uint8, or uint16 if a value needs it, with intent "label" and the names and colours as a label table in
-    a header extension (TotalSegmentator's form), since plain NIfTI has no place for them.
+    Stored in the smallest unsigned type that holds every value, with intent "label" and the names and colours as a
+    label table in a header extension (TotalSegmentator's form), since plain NIfTI has no place for them.
     The same goes into a sidecar beside it, `NAME.json`: `{value: {"id", "name", "colour": "#rrggbb"}}`.
     """
     top = max((label.value for label in labels), default=0)
-    image = _image(array.astype(np.uint8 if top < 256 else np.uint16, copy=False), grid)
+    image = _image(array.astype(np.min_scalar_type(top), copy=False), grid)
     image.header.set_intent("label", name="segmentation")
     image.header["cal_max"] = top
     image.header.extensions.append(nib.nifti1.Nifti1Extension(_UNREGISTERED, _label_table(labels)))
@@ -59,7 +59,9 @@ def write_label_map(array: NDArray[np.unsignedinteger], grid: Grid, labels: Sequ
 def _image(array: NDArray[np.unsignedinteger], grid: Grid) -> nib.Nifti1Image:
     if array.shape != grid.shape:
         raise ValueError(f"the array is {array.shape}, its grid {grid.shape}")
-    image = nib.Nifti1Image(array.T, affine_ras(grid))  # (Z, Y, X) in C order is (X, Y, Z) in NIfTI's order, no copy
+    image = nib.Nifti1Image(
+        array.T, affine_ras(grid), dtype=array.dtype
+    )  # (Z, Y, X) in C order is (X, Y, Z) in NIfTI's order, no copy
     image.set_sform(image.affine, _SCANNER)
     image.set_qform(image.affine, _SCANNER)
     image.header.set_xyzt_units("mm")

@@ -8,7 +8,7 @@ from dataclasses import replace
 from medsegagent.errors import UsageError
 from medsegagent.language.items import Item, read_items, span_of
 from medsegagent.language.request import Modality, Request
-from medsegagent.vocabulary import load
+from medsegagent.vocabulary import Vocabulary
 
 _BESIDE_TC = frozenset({"tumor.brain", "enhancing_tumor", "edema.brain"})
 FOREIGN = frozenset(["US", "XR", "SPECT", "endoscopy", "photo", "histology", "OCT", "ECG"])
@@ -105,13 +105,13 @@ def _is_french(items: Sequence[Item]) -> bool:
     return not any(item.has("modality") or item.word in english for item in items)
 
 
-def with_modality(request: Request, text: str) -> Request:
+def with_modality(request: Request, text: str, vocabulary: Vocabulary) -> Request:
     """The same request for the modality that `text` names: "CT", "MR T1", "PET/CT".
 
     Raises:
         UsageError: If the text names no modality.
     """
-    items = read_items(text, load())
+    items = read_items(text, vocabulary)
     modality = read_modality(text, items, [item for item in items if item.has("sequence_or_level")])
     if not modality.families:
         raise UsageError(f"{text!r} is no modality", "Say for example CT, MR, MR T1, PET or PET/CT.", "modality")

@@ -21,6 +21,32 @@ from medsegagent.vocabulary.concept import BODY_REGIONS
 LONGEST = 20_000
 
 
+def check_instruction(instruction: str) -> None:
+    """Refuse what nobody can read, before anything is done for it.
+
+    Raises:
+        UsageError: If it is empty, longer than 20,000 characters, or holds bytes that were no text.
+    """
+    if not instruction.strip():
+        raise UsageError("the instruction is empty", "Say what to segment, for example: liver and spleen in CT.")
+    if len(instruction) > LONGEST:
+        raise UsageError(f"the instruction has {len(instruction):,} characters", f"Use at most {LONGEST:,}.")
+    check_text(instruction, "the instruction")
+
+
+def check_text(text: str, what: str) -> None:
+    """Refuse bytes that the terminal or a file gave as text and that are none.
+
+    Raises:
+        UsageError: If there are any; `what` begins the sentence.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        said = f"{what} holds a byte that is no text, at character {error.start + 1}"
+        raise UsageError(said, "Type it again, in UTF-8.") from error
+
+
 def parse(instruction: str, vocabulary: Vocabulary) -> Request:
     """Read an instruction, in any wording and in any of the vocabulary's languages.
 
@@ -33,12 +59,9 @@ def parse(instruction: str, vocabulary: Vocabulary) -> Request:
         give another result and neither is clearly meant, it is the likelier one, and `question` has both.
 
     Raises:
-        UsageError: If the instruction is empty or longer than 20,000 characters.
+        UsageError: If `check_instruction` refuses it.
     """
-    if not instruction.strip():
-        raise UsageError("the instruction is empty", "Say what to segment, for example: liver and spleen in CT.")
-    if len(instruction) > LONGEST:
-        raise UsageError(f"the instruction has {len(instruction):,} characters", f"Use at most {LONGEST:,}.")
+    check_instruction(instruction)
     if gives_orders(instruction):
         return Request(
             instruction=instruction, intent="none",

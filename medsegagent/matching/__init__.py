@@ -1,10 +1,9 @@
 from medsegagent.matching import anatomy, label, modality
-from medsegagent.matching.coarse_to_fine import explain, match
+from medsegagent.matching.coarse_to_fine import match, match_with_reasons, why_nothing
 from medsegagent.matching.selection import (
     CardSelection,
     Dropped,
     LabelExpression,
-    Refusal,
     Selection,
     Stage,
     TargetLabels,
@@ -14,13 +13,13 @@ __all__ = [
     "CardSelection",
     "Dropped",
     "LabelExpression",
-    "Refusal",
     "Selection",
     "Stage",
     "TargetLabels",
     "anatomy",
-    "explain",
     "label",
     "match",
+    "match_with_reasons",
     "modality",
+    "why_nothing",
 ]

@@ -28,15 +28,15 @@ class Answers:
     whole: frozenset[Sided] = frozenset()
 
 
-def target_answers(target: Target, library: Library, vocabulary: Vocabulary) -> Answers:
+def target_answers(target: Target, library: Library) -> Answers:
     """What answers the organ half of a target."""
-    return _merged(tuple(concept_answers(id_, target.side or "", library, vocabulary) for id_ in target.concepts))
+    return _merged(tuple(concept_answers(id_, target.side or "", library) for id_ in target.concepts))
 
 
-def concept_answers(id_: str, side: str, library: Library, vocabulary: Vocabulary) -> Answers:
+def concept_answers(id_: str, side: str, library: Library) -> Answers:
     """What answers one concept on one side (or on both: "")."""
-    concept = vocabulary.concept(id_)
-    if concept.kind == "lesion":
+    vocabulary = library.vocabulary
+    if vocabulary.concept(id_).kind == "lesion":
         return _lesion_answers(id_, side, library.lesions, vocabulary)
     return _organ_answers(id_, side, vocabulary)
 

@@ -11,8 +11,8 @@ from medsegagent.cards.library import Library
 from medsegagent.language.request import Request, Target
 from medsegagent.matching.answers import Answers, concept_answers, target_answers
 from medsegagent.matching.completeness import Part, partial, parts_of
-from medsegagent.matching.selection import CardSelection, LabelExpression, Partial, Selection, TargetLabels
-from medsegagent.vocabulary import Sided, Vocabulary, load
+from medsegagent.matching.selection import CardSelection, Dropped, LabelExpression, Partial, Selection, TargetLabels
+from medsegagent.vocabulary import Sided, Vocabulary
 
 
 def by_label(request: Request, library: Library, cards: Iterable[str]) -> Selection:
@@ -20,15 +20,32 @@ def by_label(request: Request, library: Library, cards: Iterable[str]) -> Select
 
     The selection's `refusal` stays empty: why nothing is left is for `coarse_to_fine.match` to say.
     """
-    vocabulary = load()
-    excluded = [_meanings(target_answers(target, library, vocabulary)) for target in request.exclusions]
-    wanted = [_wanted(target, library, vocabulary, excluded) for target in request.targets]
+    vocabulary = library.vocabulary
+    excluded = [_meanings(target_answers(target, library)) for target in request.exclusions]
+    wanted = [_wanted(target, library, excluded) for target in request.targets]
     found = []
     for name in sorted(cards):
         chooser = _Chooser(library.bindings[name], library.label_values[name], excluded, vocabulary)
         if answers := tuple(_answers_of(chooser, wanted)):
             found.append(CardSelection(card=name, targets=answers))
     return Selection(request=request, cards=tuple(found))
+
+
+def narrow(request: Request, library: Library, cards: Iterable[str]) -> tuple[Selection, tuple[Dropped, ...]]:
+    """`by_label`, with a reason for each card that goes."""
+    before = tuple(cards)
+    selection = by_label(request, library, before)
+    kept = {card.card for card in selection.cards}
+    reason = _too_coarse(request)
+    return selection, tuple(Dropped(card=name, stage="label", reason=reason) for name in before if name not in kept)
+
+
+def _too_coarse(request: Request) -> str:
+    if any(target.lesions for target in request.targets):
+        return "Does not label both the organ and its lesions."
+    if any(target.side for target in request.targets):
+        return "Does not tell the sides apart, or has only the other side."
+    return "Has only a part, or a label broader than what is asked for."
 
 
 @dataclass(frozen=True)
@@ -43,17 +60,16 @@ class _Wanted:
     parts: tuple[Part, ...] = ()
 
 
-def _wanted(
-    target: Target, library: Library, vocabulary: Vocabulary, excluded: Sequence[frozenset[Sided]] | None = None
-) -> _Wanted:
+def _wanted(target: Target, library: Library, excluded: Sequence[frozenset[Sided]] | None = None) -> _Wanted:
     """What is wanted; of a half of a pair, for which `excluded` is None, no halves and no parts."""
+    vocabulary = library.vocabulary
     left = right = None
     if excluded is not None and not target.side and any(vocabulary.concept(id_).paired for id_ in target.concepts):
         sided = [target.model_copy(update={"side": side}) for side in ("left", "right")]
-        left, right = (_wanted(half, library, vocabulary) for half in sided)
-    lesions = tuple(concept_answers(id_, target.side or "", library, vocabulary) for id_ in target.lesions)
+        left, right = (_wanted(half, library) for half in sided)
+    lesions = tuple(concept_answers(id_, target.side or "", library) for id_ in target.lesions)
     parts = () if excluded is None else parts_of(target, library.cards_with, excluded, vocabulary)
-    return _Wanted(target, target_answers(target, library, vocabulary), lesions, left, right, parts)
+    return _Wanted(target, target_answers(target, library), lesions, left, right, parts)
 
 
 def _answers_of(chooser: _Chooser, wanted: Sequence[_Wanted]) -> Iterator[TargetLabels]:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from medsegagent.cards.channels import Accepted
 from medsegagent.cards.library import Library
 from medsegagent.language.request import Modality, Request
+from medsegagent.matching.selection import Dropped, Narrowed
 
 Channels = tuple[frozenset[Accepted], ...]
 
@@ -27,6 +28,19 @@ def by_modality(request: Request, library: Library, cards: Iterable[str]) -> tup
         if decided[offered]:
             kept.append(name)
     return tuple(kept)
+
+
+def narrow(request: Request, library: Library, cards: Iterable[str]) -> Narrowed:
+    """`by_modality`, with a reason for each card that goes."""
+    before = tuple(cards)
+    kept = by_modality(request, library, before)
+    gone = set(before) - set(kept)
+    dropped = (
+        Dropped(card=name, stage="modality", reason=why_not(library.channels[name], request.modality))
+        for name in before
+        if name in gone
+    )
+    return Narrowed(kept=kept, dropped=tuple(dropped))
 
 
 def accepts(channels: Channels, modality: Modality) -> bool:

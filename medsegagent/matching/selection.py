@@ -10,8 +10,6 @@ from medsegagent.language.request import Request
 from medsegagent.wording import some
 
 Stage = Literal["modality", "anatomy", "label"]
-Refusal = Literal["", "no request", "unknown target", "not covered", "other modality"]
-"""Why nothing is selected, for machines; empty when something is."""
 
 
 class _Frozen(BaseModel):
@@ -75,6 +73,13 @@ class Dropped(_Frozen):
     reason: str
 
 
+class Narrowed(_Frozen):
+    """What one stage makes of the cards before it, in their order."""
+
+    kept: tuple[str, ...]
+    dropped: tuple[Dropped, ...]
+
+
 class Selection(_Frozen):
     """Every card that answers the request, sorted by name. Empty: see `refusal`."""
 
@@ -82,7 +87,6 @@ class Selection(_Frozen):
     cards: tuple[CardSelection, ...] = ()
     refusal: str | None = None
     """Why nothing is selected, with what to do next; None when something is."""
-    refusal_kind: Refusal = ""
 
     @property
     def labels(self) -> dict[str, list[int]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Literal
 
-from medsegagent.cards.card import DatasetCard, ModelEntry
+from medsegagent.cards.card import DatasetCard, NnunetEntry
 from medsegagent.cards.library import Library
 from medsegagent.errors import UsageError
 
@@ -22,7 +22,7 @@ class Offer:
     """One model of one card. `labels`: only what these need (None: everything); `reason`: why it is chosen."""
 
     card: DatasetCard
-    entry: ModelEntry
+    entry: NnunetEntry
     labels: frozenset[str] | None = None
     reason: str = ""
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medsegagent.cards.card import DatasetCard, ModelEntry, ModelPart
+from medsegagent.cards.card import DatasetCard, NnunetEntry, NnunetPart
 from medsegagent.models.folder import TrainedFolder, match_names, read_json
 
 _SPACING_TOLERANCE = 0.01
 
 
 def differences(
-    card: DatasetCard, entry: ModelEntry, part: ModelPart, trained: TrainedFolder, folder: Path
+    card: DatasetCard, entry: NnunetEntry, part: NnunetPart, trained: TrainedFolder, folder: Path
 ) -> tuple[str, ...]:
     """Where card and model disagree: labels, channels, grid, plans. Empty if nowhere.
 
@@ -49,7 +49,7 @@ def _labels(stated: dict[str, tuple[int, ...]], trained: TrainedFolder) -> list[
     return told
 
 
-def _channels(card: DatasetCard, entry: ModelEntry, trained: TrainedFolder) -> list[str]:
+def _channels(card: DatasetCard, entry: NnunetEntry, trained: TrainedFolder) -> list[str]:
     stated = entry.channels or tuple(card.channel_names)
     if len(stated) != len(trained.channels):
         return [

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from medsegagent.cards.card import Fold
 from medsegagent.errors import UsageError
-from medsegagent.planning.plan import InstalledModel
 
 FAST_STEP = 0.75
 """Step of `fast`: a quarter of each patch overlaps the next one, not a half."""
@@ -40,29 +39,7 @@ class Effort:
         """Check the step."""
         if self.tile_step is not None and not 0 < self.tile_step <= 1:
             what = "the step between patches must be above 0 and at most 1"
-            raise UsageError(what, "nnU-Net's own is 0.5.", f"--step-size {self.tile_step:g}")
-
-    def lacking(self, model: InstalledModel) -> str | None:
-        """Why the model cannot run like this, or None if it can."""
-        for part in model.parts:
-            if missing := [fold for fold in self.folds or () if fold not in part.folds]:
-                given = ", ".join(map(str, part.folds))
-                return f"fold {missing[0]} (--folds) is not installed, only {given}"
-        return None
-
-    def applied_to(self, model: InstalledModel) -> InstalledModel:
-        """The model with its settings overridden."""
-        mirror, step = self.mirror, self.tile_step
-        if self.fast:
-            mirror = False if mirror is None else mirror
-            step = max(FAST_STEP, model.tile_step_size or 0) if step is None else step
-        parts = model.parts
-        if self.folds is not None:
-            parts = tuple(part.model_copy(update={"folds": self.folds}) for part in parts)
-        changed: dict[str, object] = {"parts": parts}
-        changed |= {} if mirror is None else {"use_mirroring": mirror}
-        changed |= {} if step is None else {"tile_step_size": step}
-        return model.model_copy(update=changed)
+            raise UsageError(what, "nnU-Net's own is 0.5.", f"tile_step {self.tile_step:g}")
 
 
 def folds_named(names: Iterable[str]) -> tuple[Fold, ...] | None:
@@ -74,6 +51,6 @@ def folds_named(names: Iterable[str]) -> tuple[Fold, ...] | None:
     folds: list[Fold] = []
     for name in names:
         if name != "all" and not (name.isascii() and name.isdecimal()):
-            raise UsageError(f"no such fold: {name}", 'Give its number, or "all".', "--folds")
+            raise UsageError(f"no such fold: {name}", 'Give its number, or "all".', "folds")
         folds.append("all" if name == "all" else int(name))
     return tuple(dict.fromkeys(folds)) or None

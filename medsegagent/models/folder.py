@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,8 +11,14 @@ from typing import Any
 
 from medsegagent.cards.card import Fold
 from medsegagent.errors import ModelError
+from medsegagent.untrusted import read_json_object
 
-_SIZE_LIMIT = 64 * 2**20
+JSON_LIMIT = 16 * 2**20
+"""Bytes of dataset.json or plans.json; the largest public ones have some hundred KB."""
+
+_LARGEST_VALUE = 65535
+_NARROWEST, _WIDEST = 1e-3, 1e4
+"""Of a training grid, mm."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +65,12 @@ def read_json(file: Path) -> dict[str, Any]:
         ModelError: If there is none.
     """
     try:
-        if file.stat().st_size > _SIZE_LIMIT:
-            raise ModelError(f"{file.name} is larger than {_SIZE_LIMIT >> 20} MiB", "Install the model again.")
-        content = json.loads(file.read_bytes())
+        return read_json_object(file, JSON_LIMIT)
     except FileNotFoundError as error:
         raise ModelError(f"{file.name} is missing", "Install the model again.", str(file.parent)) from error
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         what = f"{file.name} is not readable JSON ({error})"
         raise ModelError(what, "Install the model again.", str(file.parent)) from error
-    if not isinstance(content, dict):
-        raise ModelError(f"{file.name} holds no JSON object", "Install the model again.", str(file.parent))
-    return content
 
 
 def resolve_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -91,11 +92,11 @@ def resolve_configuration(plans: Mapping[str, Any], name: str) -> dict[str, Any]
 
 def installed_folds(folder: Path, checkpoint: str) -> tuple[Fold, ...]:
     """Folds that hold the checkpoint, numbered ones first choice: like nnU-Net, `all` only where it is alone."""
-    names = (re.fullmatch(r"fold_(\d+)", path.parent.name) for path in folder.glob(f"fold_*/{checkpoint}"))
+    names = (re.fullmatch(r"fold_([0-9]{1,3})", path.parent.name) for path in folder.glob(f"fold_*/{checkpoint}"))
     numbered = tuple(sorted(int(match[1]) for match in names if match))
     if numbered:
         return numbered
-    return ("all",) if (folder / "fold_all" / checkpoint).is_file() else ()
+    return ("all",) if os.path.isfile(folder / "fold_all" / checkpoint) else ()
 
 
 def match_names(wanted: Iterable[str], offered: Iterable[str]) -> dict[str, str]:
@@ -118,17 +119,30 @@ def squashed(name: str) -> str:
 
 
 def _labels(labels: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    values = {name: tuple(map(int, v)) if isinstance(v, list) else (int(v),) for name, v in labels.items()}
+    values = {name: tuple(map(_value, v)) if isinstance(v, list) else (_value(v),) for name, v in labels.items()}
     return {name: v for name, v in values.items() if name not in ("background", "ignore") and v != (0,)}
+
+
+def _value(raw: Any) -> int:
+    value = int(raw) if isinstance(raw, int) or re.fullmatch(r"[0-9]{1,5}", str(raw)) else -1
+    if not 0 <= value <= _LARGEST_VALUE:
+        raise ValueError(f"a label has the value {raw!r:.40}")
+    return value
 
 
 def _channels(dataset: Mapping[str, Any]) -> tuple[str, ...]:
     names = dataset["channel_names"] if "channel_names" in dataset else dataset["modality"]
+    if strange := [key for key in names if not re.fullmatch(r"[0-9]{1,3}", key)]:
+        raise ValueError(f"a channel has the number {strange[0]!r:.40}")
     return tuple(str(names[key]) for key in sorted(names, key=int))
 
 
 def _spacing(spacing: list[float], transpose_backward: list[int]) -> tuple[float, float, float] | None:
+    if not all(_NARROWEST <= float(edge) <= _WIDEST for edge in spacing):
+        raise ValueError(f"the spacing is {spacing!r:.80}")
     if len(spacing) != 3:
         return None
+    if sorted(transpose_backward) != [0, 1, 2]:
+        raise ValueError(f"transpose_backward is {transpose_backward!r:.80}")
     z, y, x = (float(spacing[axis]) for axis in transpose_backward)
     return x, y, z

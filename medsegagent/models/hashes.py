@@ -1,4 +1,4 @@
-"""What each archive was when it was first seen: compared ever after, as most publishers give no checksum."""
+"""What each archive was when it was first installed: compared ever after, as most publishers give no checksum."""
 
 from __future__ import annotations
 
@@ -10,24 +10,36 @@ from typing import Any
 
 from medsegagent.errors import ModelError, OutputError
 from medsegagent.models.own_store import ModelHome
+from medsegagent.untrusted import open_regular
 
 _CHUNK = 2**20
 
 
 def sha256_of(file: Path) -> str:
-    """Hexadecimal digest of a file."""
+    """Hexadecimal digest of a file.
+
+    Raises:
+        ModelError: If it cannot be read, or is a pipe or device.
+    """
     digest = hashlib.sha256()
-    with file.open("rb") as data:
-        while chunk := data.read(_CHUNK):
-            digest.update(chunk)
+    try:
+        with open_regular(file) as data:
+            while chunk := data.read(_CHUNK):
+                digest.update(chunk)
+    except FileNotFoundError as error:
+        raise ModelError("there is no such file", "Check the path.", str(file)) from error
+    except (OSError, ValueError) as error:
+        raise ModelError(f"cannot be read ({error})", "Check the path.", str(file)) from error
     return digest.hexdigest()
 
 
 def check_archive(home: ModelHome, url: str, file: Path, published: str | None) -> str:
     """Compare a downloaded archive with its publisher's checksum and with what it was the first time.
 
+    Nothing is recorded: what came may be the login page of a network. `pin` follows when it is installed.
+
     Args:
-        home: The store; a first sight is recorded in its `hashes.json`.
+        home: The store.
         url: The publisher's address, whatever mirror the file came from.
         file: The archive.
         published: SHA-256 as the card gives it, or None.
@@ -42,16 +54,26 @@ def check_archive(home: ModelHome, url: str, file: Path, published: str | None) 
     if published and digest != published.casefold():
         what = f"the archive's SHA-256 is {digest}, its card says {published}"
         raise ModelError(what, "It is damaged or not what its publisher made: do not use it.", url)
+    record = home.folder / "hashes.json"
+    known = read_object(record).get(url)
+    if known is not None and (first := known.get("sha256") if isinstance(known, dict) else None) != digest:
+        what = f"the archive's SHA-256 is {digest}, but it was {first} when first installed"
+        remedy = f"If its publisher says that it was replaced, remove its entry from {record} and try again."
+        raise ModelError(what, remedy, url)
+    return digest
+
+
+def pin(home: ModelHome, url: str, sha256: str) -> None:
+    """Record what an archive was when a model out of it was first installed.
+
+    Raises:
+        OutputError: If the store cannot be written.
+    """
     with home.lock("hashes"):
         record = home.folder / "hashes.json"
         known = read_object(record)
         if url not in known:
-            write_object(record, known | {url: {"sha256": digest, "size": file.stat().st_size}})
-        elif (first := dict(known[url]).get("sha256")) != digest:
-            what = f"the archive's SHA-256 is {digest}, but it was {first} when first installed"
-            remedy = f"If its publisher says that it was replaced, remove its entry from {record} and try again."
-            raise ModelError(what, remedy, url)
-    return digest
+            write_object(record, known | {url: {"sha256": sha256}})
 
 
 def read_object(file: Path) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-from medsegagent.cards.card import DatasetCard, ModelEntry, ModelPart, Source
+from medsegagent.cards.card import DatasetCard, NnunetEntry, NnunetPart, Source
 from medsegagent.errors import AnswerNeededError, ModelError, NoModelError
 from medsegagent.models.compare import differences
 from medsegagent.models.download import Patience, Progress, download
 from medsegagent.models.folder import read_trained_folder
-from medsegagent.models.hashes import check_archive, sha256_of, write_object
+from medsegagent.models.hashes import check_archive, pin, sha256_of, write_object
 from medsegagent.models.own_store import ModelHome, folder_name
 from medsegagent.models.unpack import Unpacked, holds, open_source, take_model
 
@@ -61,7 +61,7 @@ class InstalledFolder:
     differences: tuple[str, ...] = ()
 
 
-def parts_for(card: DatasetCard, entry: ModelEntry, labels: Collection[str] | None) -> tuple[ModelPart, ...]:
+def parts_for(card: DatasetCard, entry: NnunetEntry, labels: Collection[str] | None) -> tuple[NnunetPart, ...]:
     """The parts of a model that give at least one of the card's labels; all of them for None."""
     if labels is None:
         return entry.parts
@@ -69,7 +69,7 @@ def parts_for(card: DatasetCard, entry: ModelEntry, labels: Collection[str] | No
 
 
 def install(
-    card: DatasetCard, entry: ModelEntry, how: Installation, labels: Collection[str] | None = None
+    card: DatasetCard, entry: NnunetEntry, how: Installation, labels: Collection[str] | None = None
 ) -> tuple[InstalledFolder, ...]:
     """Install a model, or the parts of it that give some labels; what is there already stays.
 
@@ -94,7 +94,7 @@ def install(
             shutil.rmtree(staging, ignore_errors=True)
 
 
-def _parts_in(source: Path, parts: tuple[ModelPart, ...]) -> tuple[ModelPart, ...]:
+def _parts_in(source: Path, parts: tuple[NnunetPart, ...]) -> tuple[NnunetPart, ...]:
     """Of a model in parts, those that a source has under their own names: one must not stand in for another."""
     with open_source(source) as tree:
         held = tuple(part for part in parts if holds(tree, part))
@@ -104,7 +104,7 @@ def _parts_in(source: Path, parts: tuple[ModelPart, ...]) -> tuple[ModelPart, ..
     return held
 
 
-def require_licence(entry: ModelEntry, accepted: bool) -> None:
+def require_licence(entry: NnunetEntry, accepted: bool) -> None:
     """Check that a model may be installed.
 
     Raises:
@@ -117,7 +117,7 @@ def require_licence(entry: ModelEntry, accepted: bool) -> None:
         raise AnswerNeededError(what, remedy, bound[0].url)
 
 
-def address(entry: ModelEntry, source: Source, mirror: str = "") -> str:
+def address(entry: NnunetEntry, source: Source, mirror: str = "") -> str:
     """Where to fetch an archive: the publisher's address, or the mirror's.
 
     Raises:
@@ -135,7 +135,7 @@ def address(entry: ModelEntry, source: Source, mirror: str = "") -> str:
 
 
 def _install_part(
-    card: DatasetCard, entry: ModelEntry, part: ModelPart, how: Installation, staging: Path
+    card: DatasetCard, entry: NnunetEntry, part: NnunetPart, how: Installation, staging: Path
 ) -> InstalledFolder:
     target = how.home.root_of(entry.id) / part.folder
     if target.is_dir():
@@ -165,15 +165,17 @@ def _install_part(
     write_object(staged / RECORD, record)
     target.parent.mkdir(parents=True, exist_ok=True)
     os.replace(staged, target)
+    if part.source and not how.archive:
+        pin(how.home, part.source.url, digest)
     return InstalledFolder(target, new=True, differences=found)
 
 
-def _take(source: Path, part: ModelPart, staged: Path) -> Unpacked:
+def _take(source: Path, part: NnunetPart, staged: Path) -> Unpacked:
     with open_source(source) as tree:
         return take_model(tree, part, staged, str(source))
 
 
-def _fetch(entry: ModelEntry, part: ModelPart, how: Installation) -> tuple[Path, str]:
+def _fetch(entry: NnunetEntry, part: NnunetPart, how: Installation) -> tuple[Path, str]:
     """The archive on this disk, and its checksum."""
     source = part.source
     if source is None:
@@ -198,7 +200,7 @@ def _fetch(entry: ModelEntry, part: ModelPart, how: Installation) -> tuple[Path,
         raise
 
 
-def _unexpected(part: ModelPart, taken: Unpacked) -> tuple[str, ...]:
+def _unexpected(part: NnunetPart, taken: Unpacked) -> tuple[str, ...]:
     told = []
     if taken.original not in (".", part.folder) and not part.folder.endswith(f"/{taken.original}"):
         told.append(f"its folder is called {taken.original}, the card says {part.folder}")

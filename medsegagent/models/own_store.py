@@ -30,9 +30,11 @@ class ModelHome:
 
     def roots(self) -> dict[str, Path]:
         """Model id -> results root, for every model with something installed."""
-        if not self.folder.is_dir():
+        if not os.path.isdir(self.folder):
             return {}
-        folders = (path for path in sorted(self.folder.iterdir()) if path.is_dir() and not path.name.startswith("."))
+        folders = (
+            path for path in sorted(self.folder.iterdir()) if os.path.isdir(path) and not path.name.startswith(".")
+        )
         return {path.name.translate(_BACK): path for path in folders}
 
     @property

@@ -31,8 +31,9 @@ class Target:
     cards: Mapping[str, tuple[str, ...]]
 
 
-def targets(library: Library, vocabulary: Vocabulary) -> tuple[Target, ...]:
+def targets(library: Library) -> tuple[Target, ...]:
     """Everything that the library's cards have labels for, by region and name."""
+    vocabulary = library.vocabulary
     families = {card: image_families(library, card) for card in library.cards}
     cards_of: dict[str, dict[str, set[str]]] = {}
     sides: dict[str, set[str]] = {}

@@ -6,20 +6,24 @@ a whole. Of a good one only a model's own files are written: its JSON files and 
 
 from __future__ import annotations
 
+import lzma
 import os
 import re
 import stat
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
-from medsegagent.cards.card import Fold, ModelPart
+from medsegagent.cards.card import Fold, NnunetPart
 from medsegagent.errors import ModelError, OutputError
 from medsegagent.models.download import require_space
+from medsegagent.models.folder import JSON_LIMIT
+from medsegagent.untrusted import open_regular
 
 MEMBER_LIMIT = 20_000
 UNPACKED_LIMIT = 64 * 2**30
@@ -31,6 +35,8 @@ _CHUNK = 2**20
 _JSON_FILES = ("dataset.json", "plans.json", "dataset_fingerprint.json")
 _NEEDED = ("dataset.json", "plans.json")
 _GET_ANOTHER = "Do not use this archive; get it from its publisher."
+_DAMAGE = (OSError, EOFError, ValueError, RuntimeError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error)
+"""What Python's readers raise at an archive that is damaged, encrypted, or of a kind they do not know."""
 
 
 @dataclass(frozen=True)
@@ -69,22 +75,24 @@ def open_source(source: Path) -> Iterator[Tree]:
     if source.is_dir():
         yield _folder_tree(source)
         return
-    if not source.exists():
-        raise ModelError("there is no such file or folder", "Check the path.", str(source))
-    try:
-        with zipfile.ZipFile(source) as archive:
-            yield _zip_tree(archive, source)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, UnicodeDecodeError) as error:
-        what = f"not a zip archive that can be read ({error})"
-        raise ModelError(what, "Download it again, or unpack it and give the folder.", str(source)) from error
+    with ExitStack() as opened:
+        try:
+            archive = opened.enter_context(zipfile.ZipFile(opened.enter_context(open_regular(source))))
+            tree = _zip_tree(archive, source)
+        except FileNotFoundError as error:
+            raise ModelError("there is no such file or folder", "Check the path.", str(source)) from error
+        except _DAMAGE as error:
+            what = f"not a zip archive that can be read ({error})"
+            raise ModelError(what, "Download it again, or unpack it and give the folder.", str(source)) from error
+        yield tree
 
 
-def holds(tree: Tree, part: ModelPart) -> bool:
+def holds(tree: Tree, part: NnunetPart) -> bool:
     """Whether a source has the very folder that the card names for this part."""
     return any(folder.parts[-2:] == PurePosixPath(part.folder).parts for folder in _model_folders(tree))
 
 
-def take_model(tree: Tree, part: ModelPart, into: Path, where: str) -> Unpacked:
+def take_model(tree: Tree, part: NnunetPart, into: Path, where: str) -> Unpacked:
     """Write the files of the model that `part` describes to a folder.
 
     Args:
@@ -109,6 +117,9 @@ def take_model(tree: Tree, part: ModelPart, into: Path, where: str) -> Unpacked:
         raise ModelError(f"fold {', '.join(map(str, part.folds))} is wanted, it has {has}", _GET_ANOTHER, where)
     files = [PurePosixPath(name) for name in _JSON_FILES if folder / name in tree]
     files += [PurePosixPath(f"fold_{fold}", part.checkpoint) for fold in folds]
+    if large := [name for name in _NEEDED if tree[folder / name].size > JSON_LIMIT]:
+        what = f"its {large[0]} has more than {JSON_LIMIT >> 20} MiB"
+        raise ModelError(what, _GET_ANOTHER, where)
     into.mkdir(parents=True, exist_ok=True)
     require_space(into, sum(tree[folder / file].size for file in files), "unpack it")
     for file in files:
@@ -133,7 +144,7 @@ def _checkpoints(tree: Tree, folder: PurePosixPath) -> dict[Fold, list[str]]:
     return dict(sorted(found.items(), key=lambda item: (item[0] == "all", str(item[0]).zfill(3))))
 
 
-def _choose(folders: list[PurePosixPath], part: ModelPart, where: str) -> PurePosixPath:
+def _choose(folders: list[PurePosixPath], part: NnunetPart, where: str) -> PurePosixPath:
     wanted = PurePosixPath(part.folder)
     tests: list[Callable[[PurePosixPath], bool]] = [
         lambda folder: folder.parts[-2:] == wanted.parts,
@@ -156,8 +167,8 @@ def _copy(member: Member, file: Path, where: str) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     left = member.size
     try:
-        with file.open("wb") as target, member.open() as source:
-            while chunk := source.read(_CHUNK):
+        with file.open("wb") as target:
+            for chunk in _chunks(member, file.name, where):
                 left -= len(chunk)
                 if left < 0:
                     raise ModelError(f"{file.name} is longer than the archive says", _GET_ANOTHER, where)
@@ -169,10 +180,25 @@ def _copy(member: Member, file: Path, where: str) -> None:
         raise ModelError(f"{file.name} is shorter than the archive says", _GET_ANOTHER, where)
 
 
+def _chunks(member: Member, name: str, where: str) -> Iterator[bytes]:
+    """A member's content. What goes wrong here is the archive's fault, not that of the disk that is written."""
+    try:
+        with member.open() as source:
+            while chunk := source.read(_CHUNK):
+                yield chunk
+    except (*_DAMAGE, MemoryError) as error:  # LZMA may ask for a dictionary of 4 GiB
+        what = f"{name} in it cannot be read ({str(error) or type(error).__name__})"
+        raise ModelError(what, "Download it again, or unpack it and give the folder.", where) from error
+
+
 def _zip_tree(archive: zipfile.ZipFile, source: Path) -> Tree:
     infos = archive.infolist()
     if len(infos) > MEMBER_LIMIT:
         raise ModelError(f"holds {len(infos)} files", _GET_ANOTHER, str(source))
+    for info in infos:
+        if info.file_size > max(_RATIO_MATTERS, RATIO_LIMIT * info.compress_size):
+            what = f"{info.orig_filename[-80:]!r} would unpack to {info.file_size >> 20} MiB, far more than it holds"
+            raise ModelError(what, _GET_ANOTHER, str(source))
     total = sum(info.file_size for info in infos)
     if total > UNPACKED_LIMIT or total > max(_RATIO_MATTERS, RATIO_LIMIT * source.stat().st_size):
         raise ModelError(f"would unpack to {total >> 20} MiB, far more than it holds", _GET_ANOTHER, str(source))
@@ -217,11 +243,22 @@ def _folder_tree(source: Path) -> Tree:
             relative = PurePosixPath(file.relative_to(source).as_posix())
             if relative.name not in _JSON_FILES and relative.suffix != ".pth":
                 continue
-            if not file.resolve().is_relative_to(top):
-                raise ModelError(
-                    f"{relative} is a link that leads out of the folder", "Copy the file there.", str(source)
-                )
-            tree[relative] = Member(file.stat().st_size, lambda file=file: file.open("rb"))  # type: ignore[misc]
+            size = _own_size(file, top, source)
+            tree[relative] = Member(size, lambda file=file: open_regular(file))  # type: ignore[misc]
             if len(tree) > MEMBER_LIMIT:
                 raise ModelError("holds too many files", "Give the model's own folder.", str(source))
     return tree
+
+
+def _own_size(file: Path, top: Path, source: Path) -> int:
+    """Bytes of a regular file inside `top`."""
+    name = file.relative_to(source)
+    try:
+        inside, status = file.resolve().is_relative_to(top), file.stat()
+    except (OSError, RuntimeError) as error:  # a link to nowhere, or to itself
+        raise ModelError(f"{name} cannot be read ({error})", "Copy the file there.", str(source)) from error
+    if not inside:
+        raise ModelError(f"{name} is a link that leads out of the folder", "Copy the file there.", str(source))
+    if not stat.S_ISREG(status.st_mode):
+        raise ModelError(f"{name} is no regular file", "Give the model's own folder.", str(source))
+    return status.st_size

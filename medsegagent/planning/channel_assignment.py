@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from medsegagent.images.channels import channel_families, channel_kind
-from medsegagent.images.volume import Grid, Volume
+from medsegagent.images.geometry import same_grid
+from medsegagent.images.volume import Volume
 from medsegagent.models.folder import squashed
-
-_TOLERANCE = 1e-3
 
 
 def assign_channels(
@@ -35,7 +34,7 @@ def assign_channels(
             return f"needs {_wanted(channel_names)}; {_given(volumes)}"
         assigned[key] = free[0]
     for key, index in assigned.items():
-        if not _same_grid(volumes[index].grid, volumes[0].grid):
+        if not same_grid(volumes[index].grid, volumes[0].grid):
             return f"{channel_names[key]} ({volumes[index].path.name}) is not on the grid of {volumes[0].path.name}"
     return assigned
 
@@ -63,15 +62,6 @@ def _fits_family(kind: str, wanted: frozenset[str], volume: Volume) -> bool:
         return False
     families = named or ({volume.evidence.family} if volume.evidence.family else set())
     return bool(families & wanted)
-
-
-def _same_grid(one: Grid, other: Grid) -> bool:
-    if one.size != other.size:
-        return False
-    numbers = zip(
-        (*one.spacing, *one.origin, *one.direction), (*other.spacing, *other.origin, *other.direction), strict=True
-    )
-    return all(abs(a - b) <= _TOLERANCE * max(1.0, abs(a)) for a, b in numbers)
 
 
 def _wanted(channel_names: Mapping[str, str]) -> str:

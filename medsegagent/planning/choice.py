@@ -41,10 +41,10 @@ class Choice:
         for name, weight in self.weights:
             if not 0 < weight < MOST:  # NaN is neither
                 what = f"the weight of {name!r} is {weight:g}, not a positive number below {MOST:,}"
-                raise UsageError(what, "Every model's is 1 otherwise; --exclude keeps one out.", "--weight")
+                raise UsageError(what, "Every model's is 1 otherwise; `exclude` keeps one out.", "weights")
         for name, count in Counter(name for name, _ in self.weights).items():
             if count > 1:
-                raise UsageError(f"{name!r} has {count} weights", "Give each name once.", "--weight")
+                raise UsageError(f"{name!r} has {count} weights", "Give each name once.", "weights")
 
     def check(self, known: Collection[tuple[str, str]]) -> None:
         """Refuse names that mean no model.
@@ -55,8 +55,8 @@ class Choice:
         Raises:
             UsageError: If one does.
         """
-        given = [("--prefer", self.prefer), ("--only", self.only), ("--exclude", self.exclude)]
-        for option, names in (*given, ("--weight", [name for name, _ in self.weights])):
+        given = [("prefer", self.prefer), ("only", self.only), ("exclude", self.exclude)]
+        for option, names in (*given, ("weights", [name for name, _ in self.weights])):
             for name in names:
                 if not any(_first_named(model_id, card, [name]) is not None for model_id, card in known):
                     words = {word for model_id, card in known for word in (model_id, card, model_id.split("/")[0])}
@@ -106,7 +106,7 @@ def weights_named(texts: Iterable[str]) -> tuple[tuple[str, float], ...]:
         except ValueError:
             name = ""
         if not name:
-            raise UsageError(f"{text!r} is not MODEL=WEIGHT", "For example: --weight totalsegmentator=2.5", "--weight")
+            raise UsageError(f"{text!r} is not MODEL=WEIGHT", "For example: --weight totalsegmentator=2.5", "weights")
     return tuple(weights)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
-from medsegagent.cards.card import DatasetCard, ModelEntry
+from medsegagent.cards.card import DatasetCard, NnunetEntry
 from medsegagent.cards.library import Library
 from medsegagent.matching.selection import CardSelection, Selection
 from medsegagent.models.catalogue import Offer
@@ -136,7 +136,7 @@ def _fullest(selection: Selection, candidates: Iterable[_Candidate]) -> Iterator
         yield one._replace(answers=kept)
 
 
-def _answers(card: DatasetCard, entry: ModelEntry, chosen: CardSelection) -> dict[str, frozenset[str]]:
+def _answers(card: DatasetCard, entry: NnunetEntry, chosen: CardSelection) -> dict[str, frozenset[str]]:
     """Target -> the labels it needs, for the targets that this model can give whole."""
     given = {label for part in entry.parts for label in part.labels or card.labels}
     needed = {target.target: frozenset((*target.whole.plus, *target.whole.minus)) for target in chosen.targets}

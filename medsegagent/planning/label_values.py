@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from medsegagent.matching.selection import LabelExpression, TargetLabels
-from medsegagent.planning.plan import InstalledModel, PartValues, PlannedTarget
+from medsegagent.models.installed import InstalledModel
+from medsegagent.planning.plan import PartValues, PlannedTarget
 
 
 def planned_target(model: InstalledModel, labels: TargetLabels) -> PlannedTarget | None:

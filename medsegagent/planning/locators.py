@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from medsegagent.cards.card import Crop
 from medsegagent.images.volume import Volume
 from medsegagent.matching.selection import LabelExpression
+from medsegagent.models.installed import InstalledModel
 from medsegagent.models.store import Store
 from medsegagent.planning.channel_assignment import assign_channels
 from medsegagent.planning.choice import Choice
 from medsegagent.planning.label_values import part_values
-from medsegagent.planning.plan import InstalledModel, Locator
+from medsegagent.planning.plan import Locator
 from medsegagent.wording import some
 
 _LONGEST_CHAIN = 3

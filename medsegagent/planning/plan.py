@@ -3,46 +3,15 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializeAsAny
 
-from medsegagent.cards.card import Crop, Fold
+from medsegagent.models.installed import InstalledModel, NnunetModel
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class InstalledPart(_Frozen):
-    """One trained nnU-Net on disk, and what it gives in the card's words."""
-
-    folder: Path
-    """`.../DATASET/TRAINER__PLANS__CONFIGURATION`, holding dataset.json, plans.json and fold_N/."""
-    folds: tuple[Fold, ...]
-    checkpoint: str
-    labels: dict[str, tuple[int, ...]]
-    """Card label -> the network's own output values; a label it does not give is absent."""
-
-
-class InstalledModel(_Frozen):
-    """One usable model behind a card."""
-
-    id: str
-    card: str
-    parts: tuple[InstalledPart, ...]
-    channels: tuple[str, ...]
-    """Per network channel, the card's channel index as a string key."""
-    voter: str
-    use_mirroring: bool | None = None
-    tile_step_size: float | None = None
-    reorient: Literal["RAS"] | None = None
-    spacing_mm: tuple[float, float, float] | None = None
-    """Training grid, x, y, z."""
-    num_training: int | None = None
-    crop: Crop | None = None
-    """The box that it was trained on; None: whole images."""
 
 
 class PartValues(_Frozen):
@@ -64,7 +33,7 @@ class PlannedTarget(_Frozen):
 class _Runs(_Frozen):
     """One model to run, for some of its values."""
 
-    model: InstalledModel
+    model: SerializeAsAny[NnunetModel | InstalledModel]
     inputs: tuple[int, ...]
     """Per network channel, the index of the volume that feeds it."""
     low_precision: bool = False

@@ -8,17 +8,17 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from medsegagent.cards.library import Library
-from medsegagent.engines.device import choose_device
 from medsegagent.errors import ImageError, MedSegAgentError, NoModelError
 from medsegagent.images.volume import Volume
 from medsegagent.matching.selection import CardSelection, Selection, TargetLabels
 from medsegagent.models.effort import Effort
+from medsegagent.models.installed import InstalledModel
 from medsegagent.models.store import Store
 from medsegagent.planning.channel_assignment import assign_channels
 from medsegagent.planning.choice import Choice
 from medsegagent.planning.label_values import planned_target
 from medsegagent.planning.locators import Helpers
-from medsegagent.planning.plan import InstalledModel, Locator, Plan, PlannedModel, PlannedTarget, Skipped
+from medsegagent.planning.plan import Locator, Plan, PlannedModel, PlannedTarget, Skipped
 from medsegagent.planning.ranking import Rank, rank
 from medsegagent.wording import some
 
@@ -56,16 +56,13 @@ def plan(
         selection: Cards and labels.
         store: Installed models.
         volumes: The images; the first one's grid is the one that predictions are on.
-        device: As for `choose_device`.
+        device: What the user asks for; `engines.forecast.settle` finds what is there.
         without: Model ids not to use, e.g. because they failed.
         choice: What the user says of which models may run.
         effort: What the user says of how thoroughly they run.
 
     Returns:
         Best rank first; no models if nothing can run (`refusal` then says why).
-
-    Raises:
-        UsageError: If the device is not there.
     """
     skipped: list[Skipped] = []
     candidates: list[_Candidate] = []
@@ -80,7 +77,7 @@ def plan(
             reason = "its model failed" if store.of_card(card.name) else _why_no_model(store, card.name)
             skipped.append(Skipped(card=card.name, reason=reason, lacks="model"))
         for model in models:
-            if why_not := choice.forbids(model.id, card.name) or effort.lacking(model):
+            if why_not := choice.forbids(model.id, card.name) or model.lacks(effort):
                 skipped.append(Skipped(card=card.name, model=model.id, reason=why_not))
                 continue
             inputs = tuple(assigned[key] for key in model.channels)
@@ -109,7 +106,7 @@ def plan(
                 locator = _region_of_interest(candidate, fresh, candidates)
             planned.append(
                 PlannedModel(
-                    model=effort.applied_to(model),
+                    model=model.tuned(effort),
                     inputs=candidate.inputs,
                     targets=fresh,
                     weight=weight,
@@ -133,8 +130,7 @@ def plan(
         else:
             wanted = ", ".join(labels.target for labels in candidate.chosen.targets)
             skipped.append(Skipped(card=model.card, model=model.id, reason=f"does not give {wanted}", lacks="model"))
-    where, reason = choose_device(device) if planned else (device, "nothing to run")
-    return Plan(models=tuple(planned), skipped=tuple(skipped), device=where, device_reason=reason)
+    return Plan(models=tuple(planned), skipped=tuple(skipped), device=device, device_reason="not looked for yet")
 
 
 def _held(answer: TargetLabels) -> tuple[str, ...] | None:

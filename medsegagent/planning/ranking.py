@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from medsegagent.cards.card import DatasetCard, ModelEntry
-from medsegagent.planning.plan import InstalledModel
+from medsegagent.models.installed import InstalledModel
 
 _SPECIALIST_LABELS = 4
 _RESTRICTIONS = ("NC", "non-commercial", "licence number")

@@ -4,40 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 from medsegagent.errors import PromptableError, UsageError
 from medsegagent.models.own_store import default_home
 from medsegagent.prompting.model import PromptableModel
-from medsegagent.reporting.view import Plane
+from medsegagent.prompting.wanted import Wanted as Wanted
 
 PHANTOM = Path(__file__).parents[1] / "phantom" / "promptable"
 """nnInteractive weights trained on the phantom: for the demo and the tests only."""
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """Which promptable model, and how.
-
-    Attributes:
-        name: One of `ADAPTERS`.
-        folder: Its weights; None: what `models install` has put there, where it can.
-        url: Of its server.
-        device: As `--device`.
-        plane: Of models that work slice by slice.
-        licence_accepted: The licence of its weights is accepted.
-        send_images: Images may be sent to another machine.
-    """
-
-    name: str = "walker"
-    folder: Path | None = None
-    url: str = ""
-    device: str = "auto"
-    plane: Plane = "axial"
-    licence_accepted: bool = False
-    send_images: bool = False
 
 
 def open_model(wanted: Wanted) -> PromptableModel:

@@ -16,12 +16,11 @@ import numpy as np
 from medsegagent.cards.library import Library
 from medsegagent.errors import MedSegAgentError, UsageError
 from medsegagent.export.formats import export_results
+from medsegagent.files import write_json
 from medsegagent.fusion.segmentation import Structure
 from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Grid
-from medsegagent.language.request import Request
-from medsegagent.matching import explain
-from medsegagent.matching.selection import Dropped
+from medsegagent.matching.coarse_to_fine import match_with_reasons
 from medsegagent.prompting.episode import Episode, EpisodeFile
 from medsegagent.prompting.model import PromptableModel
 from medsegagent.prompting.policies.base import Policy
@@ -29,12 +28,15 @@ from medsegagent.prompting.policies.disagreement import Disagreement, with_vote
 from medsegagent.prompting.refine import BUDGET, Listener, prompts_of, refine
 from medsegagent.prompting.reopened import Reopened, read_mask, replaced
 from medsegagent.prompting.turn_pictures import write_turns
-from medsegagent.prompting.versions import History, store, write_history
+from medsegagent.prompting.versions import HISTORY, History, store, write_history
 from medsegagent.reporting.preview import write_preview
+from medsegagent.reporting.record import RECORD, RunRecord, StructureResult
 from medsegagent.reporting.report import Correction, write_report
-from medsegagent.reporting.run_folder import RECORD, write_json, write_segmentation, writing
+from medsegagent.reporting.run_folder import write_segmentation, writing
 from medsegagent.reporting.shape import measure_shape
 from medsegagent.reporting.statistics import StructureStatistics, measure, write_csv
+from medsegagent.reporting.written_files import files_of_run, list_files
+from medsegagent.vocabulary import load as vocabulary
 
 
 @dataclass(frozen=True)
@@ -213,24 +215,33 @@ def publish(run: Reopened, history: History, structure: str, mask: Boxed[np.bool
     """
     segmentation = replaced(run.segmentation, structure, mask)
     figures = {**run.figures, structure: _measured(run, structure, mask)}
-    record = dict(run.record)
-    record["structures"] = [_updated(item, figures, structure) for item in run.record["structures"]]
-    record["corrections"] = corrected(history)
+    structures = tuple(_updated(item, figures, structure) for item in run.record.structures)
+    record = run.record.model_copy(update={"structures": structures, "corrections": tuple(corrected(history))})
     write_history(history, run.folder)
     now = replace(run, segmentation=segmentation, figures=figures, record=record, history=history)
-    asked = record.get("asked", {}).get("options", {})
+    asked = record.asked.options
+    library = _library(record)
     with _staged(run.folder) as staging:
         write_segmentation(segmentation, staging, separate=bool(asked.get("separate")))
         shutil.rmtree(staging / "agreement", ignore_errors=True)  # the models' votes are what they were
         write_json(staging / "statistics.json", figures)
         write_csv(staging / "statistics.csv", figures)
-        write_preview(segmentation, run.volume, staging / "preview.png", title=record["request"]["instruction"])
+        write_preview(segmentation, run.volume, staging / "preview.png", title=record.asked.instruction)
+        dropped = match_with_reasons(record.request, library)[1] if library else ()
         corrections = corrections_of(history, pictures_of(run.folder, history))
-        write_report(staging / "report.html", record, segmentation, run.volume, figures, _dropped(record), corrections)
-        formats = tuple(str(name) for name in asked.get("formats", ()))
-        export_results(segmentation, run.volume, staging, formats)
+        write_report(staging / "report.html", record, segmentation, run.volume, figures, dropped, corrections)
+        formats = tuple(str(name) for name in asked.get("formats") or ())
+        export_results(segmentation, run.volume, staging, formats, library.vocabulary if library else vocabulary())
         write_json(staging / RECORD, record)
+    list_files(run.folder, sorted({*files_of_run(run.folder), *_own_files(run.folder)}))
     return now
+
+
+def _own_files(folder: Path) -> Iterator[str]:
+    """What correcting leaves besides what a run writes."""
+    for pattern in (HISTORY, "masks/*.nii.gz", "episodes/*.jsonl", "episodes/*/turn_*.png", "targets/*.nii.gz"):
+        for file in folder.glob(pattern):
+            yield file.relative_to(folder).as_posix()
 
 
 def _measured(run: Reopened, structure: str, mask: Boxed[np.bool_]) -> StructureStatistics:
@@ -241,22 +252,19 @@ def _measured(run: Reopened, structure: str, mask: Boxed[np.bool_]) -> Structure
     )
 
 
-def _updated(item: Any, figures: Mapping[str, StructureStatistics], structure: str) -> Any:
-    if item.get("id") != structure:
+def _updated(item: StructureResult, figures: Mapping[str, StructureStatistics], structure: str) -> StructureResult:
+    if item.id != structure:
         return item
     fused = figures[structure].fused
-    return {**item, "volume_ml": fused.volume_ml, "voxels": fused.voxels}
+    return item.model_copy(update={"volume_ml": fused.volume_ml, "voxels": fused.voxels})
 
 
-def _dropped(record: Mapping[str, Any]) -> Sequence[Dropped]:
-    """The cards that were not selected; none where the run's library is not here any more."""
-    library = record.get("library")
-    if not isinstance(library, str):
-        return ()
+def _library(record: RunRecord) -> Library | None:
+    """The run's cards; None where they are not here any more."""
     try:
-        return explain(Request.model_validate(record["request"]), Library.load(library))
-    except (MedSegAgentError, ValueError, KeyError):
-        return ()
+        return Library.load(record.asked.library) if record.asked.library else None
+    except MedSegAgentError:
+        return None
 
 
 @contextmanager

@@ -17,9 +17,7 @@ from medsegagent.prompting.policies.base import Act, Answer, Policy, State, Stop
 from medsegagent.prompting.prompts import Packed, Prompt, Seed
 from medsegagent.prompting.reward import from_counts
 from medsegagent.prompting.session import PromptSession
-
-BUDGET = 5
-"""Turns, as published."""
+from medsegagent.prompting.wanted import BUDGET as BUDGET
 
 Listener = Callable[[Episode], None]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -10,17 +9,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
-from medsegagent.errors import ImageError, UsageError
+from medsegagent.errors import ImageError, OutputError, UsageError
 from medsegagent.fusion.segmentation import Ballot, Segmentation, Structure
 from medsegagent.images.boxed import NOWHERE, Boxed
 from medsegagent.images.geometry import same_grid
 from medsegagent.images.read import digest, read_volume
 from medsegagent.images.volume import Grid, Volume
 from medsegagent.prompting.versions import History, read_history
-from medsegagent.reporting.run_folder import RECORD
+from medsegagent.reporting.record import InputRecord, RunRecord, read_record
 from medsegagent.reporting.statistics import StructureStatistics
+from medsegagent.untrusted import read_json_object
 
 _LARGEST = 256 << 20
 _ID = re.compile(r"[\w.-]{1,200}")
@@ -28,49 +28,6 @@ _ID = re.compile(r"[\w.-]{1,200}")
 
 class _Loose(BaseModel):
     model_config = ConfigDict(extra="ignore")
-
-
-class _Input(_Loose):
-    file: str
-    sha256: str
-    channel: str = ""
-
-
-class _Target(_Loose):
-    id: str
-    concepts: tuple[str, ...] = ()
-    side: str | None = None
-
-
-class _Request(_Loose):
-    instruction: str = ""
-    targets: tuple[_Target, ...] = ()
-
-
-class _Result(_Loose):
-    id: str
-    name: str
-    voters: tuple[str, ...] = ()
-
-
-class _Model(_Loose):
-    id: str
-
-
-class _Planned(_Loose):
-    model: _Model
-    weight: float = Field(default=1.0, gt=0, lt=1e6)
-
-
-class _Plan(_Loose):
-    models: tuple[_Planned, ...] = ()
-
-
-class _Record(_Loose):
-    inputs: tuple[_Input, ...]
-    request: _Request
-    plan: _Plan = _Plan()
-    structures: tuple[_Result, ...]
 
 
 class _Label(_Loose):
@@ -92,7 +49,7 @@ class Reopened:
     """
 
     folder: Path
-    record: Mapping[str, Any]
+    record: RunRecord
     volume: Volume
     segmentation: Segmentation
     figures: Mapping[str, StructureStatistics]
@@ -120,13 +77,11 @@ def reopen(folder: Path, image: Path | None = None) -> Reopened:
         image: The run's first image; None: looked for in the folder, beside it and where the command is run.
 
     Raises:
-        UsageError: If this is no run folder.
         ImageError: If the image is not found, is another one than the run's, or a mask does not lie on it.
-        OutputError: If masks.json is damaged.
+        OutputError: If this is no run folder, or masks.json is damaged.
     """
-    record = _json(folder / RECORD, "this is no run folder")
+    record = read_record(folder)
     try:
-        known = _Record.model_validate(record)
         labels = {
             int(value): _Label.model_validate(label)
             for value, label in _json(folder / "segmentation.json", "the run has no segmentation").items()
@@ -135,27 +90,22 @@ def reopen(folder: Path, image: Path | None = None) -> Reopened:
         figures = {name: StructureStatistics.model_validate(item) for name, item in statistics.items()}
     except (ValidationError, ValueError) as error:
         what = f"the run's files are not as medsegagent wrote them ({' '.join(str(error).split())[:150]})"
-        raise UsageError(what, "Run the case again.", str(folder)) from error
-    volume = _image(folder, known.inputs, image)
+        raise OutputError(what, "Run the case again.", str(folder)) from error
+    volume = _image(folder, record.inputs, image)
     history = read_history(folder)
-    segmentation = _segmentation(folder, known, labels, figures, history, volume.grid)
+    segmentation = _segmentation(folder, record, labels, figures, history, volume.grid)
     return Reopened(folder, record, volume, segmentation, figures, history)
 
 
 def _json(file: Path, what: str) -> dict[str, Any]:
     try:
-        if file.stat().st_size > _LARGEST:
-            raise ValueError("it is too large")
-        content = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
+        return read_json_object(file, _LARGEST)
+    except (OSError, ValueError) as error:
         remedy = "Give the folder that `medsegagent segment -o` wrote."
-        raise UsageError(f"{what}: {file.name} cannot be read ({error})", remedy, str(file.parent)) from error
-    if not isinstance(content, dict):
-        raise UsageError(f"{what}: {file.name} is not as expected", "Run the case again.", str(file.parent))
-    return content
+        raise OutputError(f"{what}: {file.name} cannot be read ({error})", remedy, str(file.parent)) from error
 
 
-def _image(folder: Path, inputs: tuple[_Input, ...], given: Path | None) -> Volume:
+def _image(folder: Path, inputs: tuple[InputRecord, ...], given: Path | None) -> Volume:
     """The run's first image, known by its checksum."""
     if not inputs:
         raise UsageError("the run names no image", "Run the case again.", str(folder))
@@ -179,7 +129,7 @@ def _image(folder: Path, inputs: tuple[_Input, ...], given: Path | None) -> Volu
 
 def _segmentation(
     folder: Path,
-    known: _Record,
+    known: RunRecord,
     labels: Mapping[int, _Label],
     figures: Mapping[str, StructureStatistics],
     history: History,
@@ -204,7 +154,7 @@ def _segmentation(
                 id=label.id,
                 name=label.name,
                 target=figures[label.id].target,
-                concepts=target.concepts if target else (),
+                concepts=tuple(target.concepts) if target else (),
                 where=where,
                 support=support,
                 ballots=tuple(

@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Literal
 
 from medsegagent.errors import OutputError
+from medsegagent.untrusted import open_regular
 
 CASES = "cases.csv"
+_LONGEST_HEAD = 200
 Status = Literal["done", "already done", "failed"]
 
 
@@ -39,6 +41,28 @@ class CaseOutcome:
     volumes_ml: Mapping[str, float] = field(default_factory=dict)
 
 
+_FIRST = ("case", "status", "exit_code", "seconds", "warnings", "message")
+
+
+def check_case_table(folder: Path) -> None:
+    """See that a `cases.csv` which is there is one of ours: it may be the very list of cases.
+
+    Raises:
+        OutputError: If it is not.
+    """
+    file = folder / CASES
+    if not os.path.lexists(file):
+        return
+    try:
+        with open_regular(file) as stream:
+            ours = stream.read(_LONGEST_HEAD).startswith(",".join(_FIRST).encode())
+    except (OSError, ValueError):
+        ours = False
+    if not ours:
+        what = f"it holds a {CASES} that no run has written"
+        raise OutputError(what, "Choose another folder with -o, or call that file otherwise.", str(folder))
+
+
 def write_case_table(folder: Path, names: Sequence[str], outcomes: Sequence[CaseOutcome]) -> None:
     """Write `cases.csv` in one step: whoever reads it, or is killed, finds the last table or this one.
 
@@ -57,12 +81,12 @@ def write_case_table(folder: Path, names: Sequence[str], outcomes: Sequence[Case
     structures = list(dict.fromkeys(name for outcome in outcomes for name in outcome.volumes_ml))
     text = io.StringIO()
     table = csv.writer(text, lineterminator="\n")
-    table.writerow(["case", "status", "exit_code", "seconds", "warnings", "message", *(f"{s}_ml" for s in structures)])
+    table.writerow([*_FIRST, *(f"{s}_ml" for s in structures)])
     for name in names:
         table.writerow(_row(known[name], structures) if name in known else [name, "pending"])
     partial = folder / f".{CASES}.partial"
     try:
-        partial.write_text(text.getvalue(), "utf-8")
+        partial.write_text(text.getvalue(), "utf-8", errors="backslashreplace")
         os.replace(partial, folder / CASES)
     except OSError as error:
         what = f"the table of cases cannot be written ({error.strerror})"

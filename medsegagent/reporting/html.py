@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from medsegagent.wording import plain
+
 Cell = str | float | int | None
 """What goes into a page; a `Raw` is markup, any other string is text."""
 
@@ -35,12 +37,14 @@ def text(value: Cell) -> Raw:
         case int():
             return Raw(f"{value:,}")
         case _:
-            return Raw(escape(str(value)))
+            return Raw(escape(plain(str(value))))
 
 
 def tag(name: str, *content: Cell, **attributes: str) -> Raw:
     """Return an element; `class_` and the like lose their underscore, others become `data-x` style hyphens."""
-    given = "".join(f' {key.rstrip("_").replace("_", "-")}="{escape(value)}"' for key, value in attributes.items())
+    given = "".join(
+        f' {key.rstrip("_").replace("_", "-")}="{escape(plain(value))}"' for key, value in attributes.items()
+    )
     return Raw(f"<{name}{given}>{''.join(text(part) for part in content)}</{name}>")
 
 

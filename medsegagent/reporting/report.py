@@ -7,15 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
 
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.images.volume import Volume
+from medsegagent.language.request import Request
 from medsegagent.matching.selection import Dropped
+from medsegagent.planning.plan import Plan
 from medsegagent.reporting.html import Cell, Figure, Raw, join, table, tag, text
 from medsegagent.reporting.panel import Scene, scene_of
 from medsegagent.reporting.pictures import Picture, agreement_scale, of_structure, overview
 from medsegagent.reporting.preview import RESEARCH_USE
+from medsegagent.reporting.record import InputRecord, RunRecord
 from medsegagent.reporting.statistics import OtherSide, StructureStatistics
 
 MOST_PICTURED = 24
@@ -47,7 +49,7 @@ class Correction:
 
 def write_report(
     path: Path,
-    record: Mapping[str, Any],
+    record: RunRecord,
     segmentation: Segmentation,
     volume: Volume,
     statistics: Mapping[str, StructureStatistics],
@@ -58,7 +60,7 @@ def write_report(
 
     Args:
         path: `report.html`.
-        record: What goes into `run.json`: request, selection, plan, failed, warnings, inputs, versions, seconds.
+        record: What goes into `run.json`.
         segmentation: The fused structures.
         volume: The image to draw on.
         statistics: By structure id.
@@ -66,10 +68,10 @@ def write_report(
         corrections: Which masks were corrected, how, by whom.
     """
     scene = scene_of(segmentation, volume)
-    request = record["request"]
+    request = record.request
     body = (
         tag("h1", "Segmentation report"),
-        tag("p", f"medsegagent {record['versions'].get('medsegagent', '')}, {record['created']}", class_="soft"),
+        tag("p", f"medsegagent {record.versions.get('medsegagent', '')}, {record.created}", class_="soft"),
         tag("p", RESEARCH_USE, class_="research"),
         tag("blockquote", _marked(request)),
         _warnings(record),
@@ -80,7 +82,7 @@ def write_report(
         tag("h2", "How the instruction was understood"),
         _understood(request),
         tag("h2", "Models"),
-        _models(record["plan"]),
+        _models(record.plan),
         _dropped(dropped),
         tag("h2", "Input, versions, timings"),
         _provenance(record),
@@ -96,29 +98,29 @@ def write_report(
         tag("style", Raw(style)),
     )
     page = tag("html", tag("head", *head), tag("body", tag("main", *body)), lang="en")
-    path.write_text(f"<!doctype html>\n{page}\n", "utf-8")
+    path.write_text(f"<!doctype html>\n{page}\n", "utf-8", errors="replace")
 
 
-def _marked(request: Mapping[str, Any]) -> Raw:
+def _marked(request: Request) -> Raw:
     """Return the instruction with the words that decided something marked."""
-    kinds = (("target", request["targets"]), ("exclusion", request["exclusions"]))
-    spans = [(span, kind) for kind, targets in kinds for target in targets for span in target["spans"]]
-    spans += [(span, "modality") for span in request["modality"]["spans"]]
-    spans += [(item["span"], "unresolved") for item in request["unresolved"]]
-    instruction = request["instruction"]
+    kinds = (("target", request.targets), ("exclusion", request.exclusions))
+    spans = [(span, kind) for kind, targets in kinds for target in targets for span in target.spans]
+    spans += [(span, "modality") for span in request.modality.spans]
+    spans += [(item.span, "unresolved") for item in request.unresolved]
+    instruction = request.instruction
     parts: list[Cell] = []
     at = 0
-    for span, kind in sorted(spans, key=lambda item: (item[0]["start"], -item[0]["end"])):
-        if span["start"] >= at:
-            parts += [instruction[at : span["start"]], tag("mark", span["text"], class_=kind, title=kind)]
-            at = span["end"]
+    for span, kind in sorted(spans, key=lambda item: (item[0].start, -item[0].end)):
+        if span.start >= at:
+            parts += [instruction[at : span.start], tag("mark", span.text, class_=kind, title=kind)]
+            at = span.end
     return join([*parts, instruction[at:]])
 
 
-def _warnings(record: Mapping[str, Any]) -> Raw:
-    if not record["warnings"]:
+def _warnings(record: RunRecord) -> Raw:
+    if not record.warnings:
         return Raw()
-    items = tag("ul", *(tag("li", _with_commands(warning)) for warning in record["warnings"]))
+    items = tag("ul", *(tag("li", _with_commands(warning)) for warning in record.warnings))
     return tag("section", tag("h2", "Warnings"), items, class_="warnings", role="note")
 
 
@@ -283,18 +285,18 @@ def _turn_pictures(item: Correction) -> Iterator[Picture]:
         yield Picture(uri, f"{item.structure}: {caption.lower()}", caption, 0.92)
 
 
-def _understood(request: Mapping[str, Any]) -> Raw:
-    modality = request["modality"]
-    joint = " with " if modality["combined"] else " or "
-    named = joint.join(modality["families"]) or "not named"
+def _understood(request: Request) -> Raw:
+    modality = request.modality
+    joint = " with " if modality.combined else " or "
+    named = joint.join(modality.families) or "not named"
     facts: list[tuple[str, Cell]] = [
-        ("Targets", ", ".join(target["name"] for target in request["targets"]) or None),
-        ("Modality", ", ".join([named, *modality["subtypes"]])),
+        ("Targets", ", ".join(target.name for target in request.targets) or None),
+        ("Modality", ", ".join([named, *modality.subtypes])),
     ]
-    if request["exclusions"]:
-        facts.append(("Left out", ", ".join(target["name"] for target in request["exclusions"])))
-    if request["unresolved"]:
-        facts.append(("Not understood", ", ".join(item["span"]["text"] for item in request["unresolved"])))
+    if request.exclusions:
+        facts.append(("Left out", ", ".join(target.name for target in request.exclusions)))
+    if request.unresolved:
+        facts.append(("Not understood", ", ".join(item.span.text for item in request.unresolved)))
     return _facts(facts)
 
 
@@ -302,21 +304,21 @@ def _facts(facts: Iterable[tuple[str, Cell]]) -> Raw:
     return tag("dl", *(join([tag("dt", key), tag("dd", value)]) for key, value in facts))
 
 
-def _models(plan: Mapping[str, Any]) -> Raw:
-    rows = [
+def _models(plan: Plan) -> Raw:
+    rows: list[list[Cell]] = [
         [
-            item["model"]["id"],
-            item["model"]["card"],
-            item["rank"],
-            item["weight"],
-            ", ".join(target["target"] for target in item["targets"]),
-            item["reason"],
+            item.model.id,
+            item.model.card,
+            item.rank,
+            item.weight,
+            ", ".join(target.target for target in item.targets),
+            item.reason,
         ]
-        for item in plan["models"]
+        for item in plan.models
     ]
     parts = [table(["Model", "Card", "Rank", "Weight", "Gave", "Why this rank"], rows)]
-    if plan["skipped"]:
-        skipped = ([item["card"], item["model"] or None, item["reason"]] for item in plan["skipped"])
+    if plan.skipped:
+        skipped = ([item.card, item.model or None, item.reason] for item in plan.skipped)
         parts.append(table(["Card", "Model", "Why not"], skipped, "Matched, but not run"))
     return join(parts)
 
@@ -329,25 +331,25 @@ def _dropped(dropped: Sequence[Dropped]) -> Raw:
     return tag("details", summary, table(["Card", "Dropped by", "Why"], rows))
 
 
-def _provenance(record: Mapping[str, Any]) -> Raw:
-    inputs = ([item["file"], *_input(item)] for item in record["inputs"])
-    seconds = ((f"{stage}, s", f"{value:.1f}") for stage, value in sorted(record["seconds"].items()))
-    device = record["plan"]
+def _provenance(record: RunRecord) -> Raw:
+    inputs = ([item.file, *_input(item)] for item in record.inputs)
+    seconds = ((f"{stage}, s", f"{value:.1f}") for stage, value in sorted(record.seconds.items()))
+    device = record.plan
     return join(
         [
             table(["File", "Size, voxels", "Spacing, mm", "Modality", "SHA-256"], inputs),
             tag(
                 "div",
-                _facts([("Device", f"{device['device']}: {device['device_reason']}"), *seconds]),
-                _facts(sorted(record["versions"].items())),
+                _facts([("Device", f"{device.device}: {device.device_reason}"), *seconds]),
+                _facts(sorted(record.versions.items())),
                 class_="beside",
             ),
         ]
     )
 
 
-def _input(item: Mapping[str, Any]) -> Iterator[Cell]:
-    yield " × ".join(str(voxels) for voxels in item["size"])
-    yield " × ".join(f"{mm:.3g}" for mm in item["spacing_mm"])
-    yield f"{item['modality'] or 'unknown'} ({item['modality_reason']})"
-    yield item["sha256"][:16] + "…"
+def _input(item: InputRecord) -> Iterator[Cell]:
+    yield " × ".join(str(voxels) for voxels in item.size)
+    yield " × ".join(f"{mm:.3g}" for mm in item.spacing_mm)
+    yield f"{item.modality or 'unknown'} ({item.modality_reason})"
+    yield item.sha256[:16] + "…"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.base import Prediction
+from medsegagent.files import write_json
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.images.volume import Volume
 from medsegagent.images.write import write_mask
 from medsegagent.reporting.preview import write_preview
-from medsegagent.reporting.run_folder import write_json, write_segmentation
+from medsegagent.reporting.run_folder import dispensable, write_segmentation
 from medsegagent.reporting.statistics import StructureStatistics, write_csv
 
 LOW_AGREEMENT = 0.7
@@ -27,7 +28,7 @@ def write_results(
     instruction: str,
     separate: bool,
     keep_predictions: bool,
-) -> None:
+) -> tuple[str, ...]:
     """Write masks, agreement, statistics and preview below `folder`.
 
     Args:
@@ -39,17 +40,35 @@ def write_results(
         instruction: Title of the picture.
         separate: Also one mask per structure.
         keep_predictions: Also each model's own masks, `predictions/MODEL/TARGET.nii.gz`.
+
+    Returns:
+        What could not be made, though the masks could.
     """
+    notes: list[str] = []
     write_segmentation(segmentation, folder, separate=separate)
     write_json(folder / "statistics.json", figures)
     write_csv(folder / "statistics.csv", figures)
-    write_preview(segmentation, volumes[0], folder / "preview.png", title=instruction)
     if keep_predictions:
+        names = _folder_names([prediction.model for prediction in predictions])
         for prediction in predictions:
-            own = folder / "predictions" / prediction.model.replace("/", "__").replace(":", "-")
+            own = folder / "predictions" / names[prediction.model]
             own.mkdir(parents=True)
             for target, mask in prediction.masks.items():
                 write_mask(mask.dense(), segmentation.grid, own / f"{target}.nii.gz")
+    with dispensable("preview.png", folder, notes):
+        write_preview(segmentation, volumes[0], folder / "preview.png", title=instruction)
+    return tuple(notes)
+
+
+def _folder_names(models: Sequence[str]) -> dict[str, str]:
+    """Model id -> a folder's name of its own; `x/y` and `x__y` are two models, and some disks know no upper case."""
+    names: dict[str, str] = {}
+    for model in models:
+        plain = model.replace("/", "__").replace(":", "-")
+        taken = {name.casefold() for name in names.values()}
+        free = (plain if number == 1 else f"{plain}~{number}" for number in range(1, len(models) + 1))
+        names[model] = next(name for name in free if name.casefold() not in taken)
+    return names
 
 
 def paragraph(segmentation: Segmentation, warnings: Sequence[str]) -> str:

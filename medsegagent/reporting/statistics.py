@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.base import Prediction
 from medsegagent.fusion.agreement import own_mask
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Volume
 from medsegagent.reporting.shape import Shape, measure_shape
+from medsegagent.wording import plain
 
 _OPPOSITE = {"left": "right", "right": "left"}
 
@@ -109,7 +110,7 @@ def measure(mask: Boxed[np.bool_], volumes: Sequence[Volume]) -> MaskStatistics:
         volume_ml=voxels * volumes[0].grid.voxel_ml,
         touches_border=mask.any() and any(part.start == 0 or part.stop == size for part, size in faces),
         intensity={
-            volume.channel or volume.path.name: _intensity(volume.array[mask.box][mask.inside], unit_of(volume))
+            volume.channel or plain(volume.path.name): _intensity(volume.array[mask.box][mask.inside], unit_of(volume))
             for volume in volumes
             if voxels
         },

@@ -1,107 +1,86 @@
-"""One case, ready for a team: images read, models found, the images' own evidence put beside the words."""
+"""The images of one examination, read and checked, with the evidence that they give about themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from medsegagent.cards.library import Library
-from medsegagent.engines.cache import WarmNetworks
-from medsegagent.engines.nnunet.runner import Progress
-from medsegagent.export.formats import check_formats
-from medsegagent.fusion.rules import rule_named
-from medsegagent.images.read import read_volumes
-from medsegagent.images.volume import Volume
-from medsegagent.models.store import Store, find_installed
+from medsegagent.errors import UsageError
+from medsegagent.images.channels import on_one_grid
+from medsegagent.images.in_memory import volume_of_image
+from medsegagent.images.read import read_volume
+from medsegagent.images.volume import Grid, Volume
 from medsegagent.road.messages import Task
-from medsegagent.road.run import Options, Workspace
-from medsegagent.vocabulary import load as load_vocabulary
+
+if TYPE_CHECKING:
+    import nibabel
+    import SimpleITK as sitk  # noqa: N813
+
+    Image = Path | str | Volume | sitk.Image | nibabel.spatialimages.SpatialImage
+    """A file, DICOM folder, or an image in memory; an array goes through `medsegagent.volume_of`."""
+    Images = Image | Mapping[str, Image]
+    """One image, or channel name -> image: `{"T1": ..., "FLAIR": ...}`."""
 
 SURE = 0.9
 """Confidence from which an image's own modality overrules a contradicting instruction."""
 
 
-def open_case(
-    images: Path | str | Mapping[str, Path | str],
-    folder: Path | str,
-    *,
-    library: Library | str | Path = "all",
-    models_dir: Path | str | None = None,
-    options: Options | None = None,
-    progress: Progress | None = None,
-    family: str | None = None,
-    networks: WarmNetworks | None = None,
-) -> Workspace:
-    """Read the images and find the models.
+@dataclass(frozen=True)
+class Case:
+    """One examination. Requests on it are runs; none of them changes it.
+
+    Attributes:
+        volumes: Its images, all on the first one's grid.
+    """
+
+    volumes: tuple[Volume, ...]
+
+    @property
+    def grid(self) -> Grid:
+        """The grid that masks are on."""
+        return self.volumes[0].grid
+
+    def task(self, instruction: str, modality: str | None = None) -> Task:
+        """Put the images' own evidence beside the instruction; several images together are one study."""
+        evidence = [volume.evidence for volume in self.volumes]
+        families = [item.family for item in evidence]
+        if None in families:
+            return Task(instruction=instruction, modality=modality)
+        distinct = sorted({family for family in families if family}, key=lambda family: family != "PET")
+        return Task(
+            instruction=instruction,
+            modality=modality,
+            image_modality="/".join(distinct),
+            image_reason="; ".join(dict.fromkeys(item.reason for item in evidence)),
+            image_is_sure=min(item.confidence for item in evidence) >= SURE,
+        )
+
+
+def open_case(images: Images, *, series: str = "", family: str | None = None) -> Case:
+    """Read the images of a case.
 
     Args:
-        images: One image file, or channel name -> file (`{"T1": ..., "FLAIR": ...}`).
-        folder: An existing folder that the team writes masks, figures and pictures into.
-        library: Cards to choose from, see `Library.load`.
-        models_dir: nnU-Net results folder; default the environment variable `nnUNet_results` and the model store.
-        options: How to run.
-        progress: Told of each tile.
-        networks: Networks kept from case to case.
-        family: CT, MR or PET, where the instruction names one; settles which series of a DICOM study is meant.
+        images: See `Images`.
+        series: Of a DICOM study, which series: its number or a part of its description; empty for the one that fits.
+        family: CT, MR or PET, where the request names one: settles which series fits.
 
     Raises:
-        UsageError: If the options name a fusion rule or a model that does not exist.
         SeriesNeededError: If several series could be meant.
-        ImageError: If an image cannot be used, or not for the formats asked for.
-        CardError: If the library cannot be loaded.
+        MissingFileError: If a path leads nowhere.
+        ImageError: If an image cannot be used.
+        ArgumentTypeError: If something is no image.
     """
-    options = options or Options()
     named = images if isinstance(images, Mapping) else {"": images}
-    paths = {name: Path(path) for name, path in named.items()}
-    cards, store = find_models(library, models_dir, options)
-    check_formats(options.formats, next(iter(paths.values()), None))
-    volumes = read_volumes(paths, series=options.series, family=family)
-    return Workspace(
-        library=cards,
-        vocabulary=load_vocabulary(),
-        store=store,
-        volumes=volumes,
-        options=options,
-        folder=Path(folder),
-        progress=progress,
-        networks=networks,
-        lacking=() if models_dir else None,  # what is installed by command does not lie there
-    )
+    if not named:
+        raise UsageError("no image is given", "Give at least one.", "image")
+    return Case(on_one_grid([_volume(image, name, series, family) for name, image in named.items()]))
 
 
-def _known_models(library: Library, store: Store) -> set[tuple[str, str]]:
-    """Id and card of all models there are, installed or not."""
-    public = {(entry.id, card.name) for card in library.cards.values() for entry in card.models}
-    return public | {(model.id, model.card) for model in store.models}
-
-
-def find_models(
-    library: Library | str | Path, models_dir: Path | str | None, options: Options
-) -> tuple[Library, Store]:
-    """Load the cards and find their models, and see that the options name only what there is.
-
-    Raises:
-        UsageError: If they name a fusion rule or a model that does not exist.
-        CardError: If the library cannot be loaded.
-    """
-    rule_named(options.fusion)
-    cards = library if isinstance(library, Library) else Library.load(library)
-    store = find_installed(cards, Path(models_dir) if models_dir else None)
-    options.choice.check(_known_models(cards, store))
-    return cards, store
-
-
-def task_for(instruction: str, volumes: tuple[Volume, ...], modality: str | None = None) -> Task:
-    """Put the images' own evidence beside the instruction; several images together are one study."""
-    evidence = [volume.evidence for volume in volumes]
-    families = [item.family for item in evidence]
-    if not volumes or None in families:
-        return Task(instruction=instruction, modality=modality)
-    distinct = sorted({family for family in families if family}, key=lambda family: family != "PET")
-    return Task(
-        instruction=instruction,
-        modality=modality,
-        image_modality="/".join(distinct),
-        image_reason="; ".join(dict.fromkeys(item.reason for item in evidence)),
-        image_is_sure=min(item.confidence for item in evidence) >= SURE,
-    )
+def _volume(image: Image, channel: str, series: str, family: str | None) -> Volume:
+    if isinstance(image, str | Path):
+        return read_volume(Path(image), channel, series=series, family=family)
+    if isinstance(image, Volume):
+        return image if not channel else Volume(**{**vars(image), "channel": channel})
+    return volume_of_image(image, channel)

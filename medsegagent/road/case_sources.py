@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -16,7 +16,8 @@ from medsegagent.errors import CaseListError, UsageError
 from medsegagent.images.channels import channel_of_file
 from medsegagent.images.read import READERS, extension
 from medsegagent.reporting.case_table import CASES
-from medsegagent.reporting.run_folder import RECORD
+from medsegagent.reporting.record import RECORD
+from medsegagent.untrusted import parse_json, read_regular
 
 _LARGEST = 32 * 2**20
 _LONGEST_NAME = 200
@@ -26,12 +27,13 @@ _RESERVED = frozenset(
     ["con", "prn", "aux", "nul", CASES, *(f"{kind}{n}" for kind in ("com", "lpt") for n in range(1, 10))]
 )
 _CHANNEL = "image:"
+_COLUMNS = ("case", "image", "instruction")
 _FIRST = "_0000"
 """nnU-Net's suffix of the first channel's file."""
 
 
 @dataclass(frozen=True)
-class Case:
+class ListedCase:
     """One case of several: `name` is its folder below the output folder, `images` are channel name -> file."""
 
     name: str
@@ -39,7 +41,7 @@ class Case:
     instruction: str
 
 
-def read_cases(source: Path, instruction: str = "") -> tuple[Case, ...]:
+def read_cases(source: Path, instruction: str = "") -> tuple[ListedCase, ...]:
     """Read which cases there are.
 
     Args:
@@ -58,13 +60,13 @@ def read_cases(source: Path, instruction: str = "") -> tuple[Case, ...]:
         UsageError: If it is neither.
     """
     if source.is_dir():
-        cases = [Case(name, images, instruction) for name, images in _in_folder(source)]
+        cases = [ListedCase(name, images, instruction) for name, images in _in_folder(source)]
     elif source.suffix.lower() in _TABLES:
         rows = _TABLES[source.suffix.lower()](_text(source), source)
         cases = [_case(row, instruction, source, f"row {number}") for number, row in rows]
     else:
         what = f"{source} is neither a folder nor a .csv or .jsonl file"
-        raise UsageError(what, "Give one of these; a single image goes with -i.", "--cases")
+        raise UsageError(what, "Give one of these; a single image goes with -i.", "cases")
     if not cases:
         raise CaseListError("there is no case in it", "Give image files, folders of them, or a table.", str(source))
     for case in cases:
@@ -99,31 +101,48 @@ def _check_name(name: str, source: Path) -> None:
 
 def _text(table: Path) -> str:
     try:
-        if table.stat().st_size > _LARGEST:
-            raise CaseListError("the table is larger than 32 MB", "Split it.", str(table))
-        return table.read_text("utf-8-sig")
-    except OSError as error:
-        what = f"the table cannot be read ({error.strerror})"
-        raise CaseListError(what, "Check the path given with --cases.", str(table)) from error
+        return read_regular(table, _LARGEST).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise CaseListError("the table is not UTF-8 text", "Save it as UTF-8.", str(table)) from error
+    except (OSError, ValueError) as error:
+        what = f"the table cannot be read ({(isinstance(error, OSError) and error.strerror) or error})"
+        raise CaseListError(what, "Check the path given with --cases.", str(table)) from error
 
 
 def _csv_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Rows as spreadsheets save them: separated by commas, semicolons or tabs, with empty columns and rows around."""
+    first = text.lstrip().partition("\n")[0]
+    separator = max(",;\t", key=first.count)
     try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        header = [name.strip() for name in reader.fieldnames or ()]
-        if len(set(header)) < len(header):
-            raise CaseListError("two columns have the same name", "Give each its own.", str(table))
-        reader.fieldnames = header
-        for row in reader:
-            if None in row:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
+        header: list[str] | None = None
+        for cells in reader:
+            if not any(cell.strip() for cell in cells):
+                continue
+            if header is None:
+                header = [_column(name) for name in cells]
+                named = [name for name in header if name]
+                if len(set(named)) < len(named):
+                    raise CaseListError("two columns have the same name", "Give each its own.", str(table))
+                continue
+            cells += [""] * (len(header) - len(cells))
+            if any(cell.strip() for cell in cells[len(header) :]):
                 raise _bad_row(table, f"row {reader.line_num}", "it has more cells than the header")
-            yield reader.line_num, {name: cell or "" for name, cell in row.items()}
+            pairs = list(zip(header, cells, strict=False))
+            if any(cell.strip() for name, cell in pairs if not name):
+                raise _bad_row(table, f"row {reader.line_num}", "it has text in a column without a name")
+            yield reader.line_num, {name: cell for name, cell in pairs if name}
     except csv.Error as error:
         raise CaseListError(
             f"the table is not CSV ({error})", "Save it as comma-separated text.", str(table)
         ) from error
+
+
+def _column(name: str) -> str:
+    """A column's name: `case`, `image`, `instruction` and what stands before a channel in any spelling."""
+    name = name.strip()
+    kind, colon, channel = name.partition(":")
+    return f"{kind.strip().casefold()}{colon}{channel.strip()}" if kind.strip().casefold() in _COLUMNS else name
 
 
 def _json_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -131,11 +150,12 @@ def _json_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except (ValueError, RecursionError) as error:
+            row = parse_json(line)
+        except ValueError as error:
             raise _bad_row(table, f"row {number}", "it is not JSON") from error
         if not isinstance(row, dict):
             raise _bad_row(table, f"row {number}", "it is not an object")
+        row = {_column(name): value for name, value in row.items()}
         if isinstance(channels := row.get("image"), dict):
             del row["image"]
             row |= {f"{_CHANNEL}{name}": file for name, file in channels.items()}
@@ -145,9 +165,9 @@ def _json_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 _TABLES = {".csv": _csv_rows, ".jsonl": _json_rows}
 
 
-def _case(row: Mapping[str, Any], instruction: str, table: Path, where: str) -> Case:
+def _case(row: Mapping[str, Any], instruction: str, table: Path, where: str) -> ListedCase:
     for column, cell in row.items():
-        if column not in ("case", "image", "instruction") and not column.startswith(_CHANNEL):
+        if column not in _COLUMNS and not column.startswith(_CHANNEL):
             reason = f"{column!r} is no column known here; case, image, image:NAME and instruction are"
             raise _bad_row(table, where, reason)
         if not isinstance(cell, str) or "\0" in cell:
@@ -165,7 +185,7 @@ def _case(row: Mapping[str, Any], instruction: str, table: Path, where: str) -> 
     if "" in images and len(images) > 1:
         raise _bad_row(table, where, "it has an image without a channel beside others")
     name = unicodedata.normalize("NFC", cells["case"])
-    return Case(name, images, cells.get("instruction", instruction))
+    return ListedCase(name, images, cells.get("instruction", instruction))
 
 
 def _bad_row(table: Path, where: str, reason: str) -> CaseListError:
@@ -180,11 +200,16 @@ def _in_folder(folder: Path) -> Iterator[tuple[str, dict[str, Path]]]:
     for entry in entries:
         if entry.is_dir():
             if not any((entry / name).exists() for name in (RECORD, CASES)):
-                yield unicodedata.normalize("NFC", entry.name), _channels(entry, folder)
+                yield _name_of(entry.name), _channels(entry, folder)
         elif (suffix := extension(entry)) == ".dcm":
             raise CaseListError("it is a DICOM series itself", "One case goes with -i.", str(folder))
         elif suffix in READERS or suffix == ".zip":
-            yield unicodedata.normalize("NFC", _stem(entry, entries)), {"": entry}
+            yield _name_of(_stem(entry, entries)), {"": entry}
+
+
+def _name_of(file: str) -> str:
+    """A case's name by its file's: bytes that are no character, which one file alone may have, become `_`."""
+    return unicodedata.normalize("NFC", re.sub("[\ud800-\udfff]", "_", file))
 
 
 def _stem(file: Path, files: list[Path]) -> str:

@@ -8,12 +8,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from medsegagent.engines.nnunet.runner import Progress
 from medsegagent.fusion.segmentation import Structure
 from medsegagent.language import parse
 from medsegagent.phantom import CARDS, MODELS
 from medsegagent.phantom.patient import STRUCTURES, Patient, demo_patient, write_patient
-from medsegagent.road.segmenter import Listener, RunResult, segment
+from medsegagent.reporting.written_files import add_file
+from medsegagent.road.events import Listener
+from medsegagent.road.result import Result
+from medsegagent.road.segmenter import Segmenter
 from medsegagent.vocabulary import load as load_vocabulary
 
 INSTRUCTION = (
@@ -26,7 +28,7 @@ INSTRUCTION = (
 class DemoResult:
     """The run, and per structure id the Dice against the phantom's truth."""
 
-    run: RunResult
+    run: Result
     dice: dict[str, float]
 
 
@@ -36,8 +38,7 @@ def run_demo(
     instruction: str = INSTRUCTION,
     seed: int = 0,
     overwrite: bool = False,
-    listener: Listener | None = None,
-    progress: Progress | None = None,
+    on_event: Listener | None = None,
 ) -> DemoResult:
     """Segment a synthetic patient with the demo models.
 
@@ -46,8 +47,7 @@ def run_demo(
         instruction: What to segment.
         seed: Which patient; none of them was seen in training.
         overwrite: Replace an earlier run in `out`.
-        listener: Told each message of the conversation.
-        progress: Told of each tile.
+        on_event: Told what happens.
 
     Raises:
         MedSegAgentError: As `segment`.
@@ -56,17 +56,10 @@ def run_demo(
     with TemporaryDirectory() as folder:
         image = Path(folder) / "image.nii.gz"
         write_patient(patient, image)
-        run = segment(
-            instruction,
-            image,
-            out,
-            library=CARDS,
-            models_dir=MODELS,
-            overwrite=overwrite,
-            listener=listener,
-            progress=progress,
-        )
-        (out / "image.nii.gz").write_bytes(image.read_bytes())
+        segmenter = Segmenter(CARDS, models_dir=MODELS)
+        run = segmenter.segment(instruction, image, out, overwrite=overwrite, on_event=on_event)
+        if run.folder is not None:
+            add_file(run.folder, "image.nii.gz", image.read_bytes())
     assert run.segmentation is not None
     return DemoResult(run, _against_truth(run.segmentation.structures, patient))
 

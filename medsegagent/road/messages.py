@@ -1,27 +1,35 @@
-"""What the agents say to each other: typed content, never prose that someone must parse.
+"""What the steps say to each other: typed content, never prose that someone must parse.
 
-Each class is the content of an AutoGen `StructuredMessage`; `summary` is the line that people see with `-v`.
+`summary` is the line that people see with `-v`.
 """
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from medsegagent.errors import (
     AllModelsFailedError,
     AnswerNeededError,
+    CardError,
+    ConfigError,
+    EndpointError,
     ExitCode,
+    ImageError,
     Lacking,
     MedSegAgentError,
+    ModelError,
     NoMatchError,
     NoModelError,
+    OutputError,
     UsageError,
 )
 from medsegagent.language.request import Question, Request
 from medsegagent.matching.selection import Dropped, Selection, Stage
 from medsegagent.planning.plan import Plan, Skipped
+from medsegagent.reporting.record import StructureResult
 from medsegagent.wording import some
 
 
@@ -135,26 +143,6 @@ class Planned(Content):
         return f"would run {some([item.model.id for item in self.plan.models])} on {self.plan.device}"
 
 
-class StructureResult(Content):
-    """One fused structure in figures."""
-
-    id: str
-    name: str
-    volume_ml: float
-    voxels: int
-    voters: tuple[str, ...]
-    """Whose votes count."""
-    outliers: tuple[str, ...] = ()
-    """Who disagrees far beyond the others; among the voters only if the user wants it."""
-    agreement: float | None
-    """Mean pairwise Dice between the voters; None with fewer than two."""
-
-    @property
-    def summary(self) -> str:
-        """Volume and voters."""
-        return f"{self.name} {self.volume_ml:.1f} mL by {len(self.voters)} model(s)"
-
-
 class Executed(Content):
     """Executor -> Reporter."""
 
@@ -195,11 +183,50 @@ class Reported(Content):
     paragraph: str
     warnings: tuple[str, ...] = ()
     """About the files written."""
+    folder: str = ""
+    """Where they are; empty where none were wanted."""
 
     @property
     def summary(self) -> str:
         """The paragraph."""
         return self.paragraph
+
+
+class Consulted(Content):
+    """One exchange with a language model, whole, so that a run can be audited and replayed."""
+
+    prompt: str
+    version: int
+    model: str
+    question: str
+    """The user's turn: the question as JSON, or the complaint about the first answer."""
+    reply: str
+    complaint: str = ""
+    """Why the reply was not accepted; empty if it was."""
+    form: Literal["structured", "tools", "json", "text"]
+    """How the endpoint was asked for JSON, best first."""
+    prompt_tokens: int
+    completion_tokens: int
+    seconds: float
+    cached: bool
+
+    @property
+    def summary(self) -> str:
+        """What was said, what it cost, and what was wrong with it."""
+        cost = "from the cache" if self.cached else f"{self.prompt_tokens} + {self.completion_tokens} tokens"
+        verdict = f"; not accepted: {self.complaint}" if self.complaint else ""
+        return f"the LLM ({cost}) says: {' '.join(self.reply.split())[:300]}{verdict}"
+
+
+class Warned(Content):
+    """Something that the user must know, although the run goes on."""
+
+    text: str
+
+    @property
+    def summary(self) -> str:
+        """The warning."""
+        return f"warning: {self.text}"
 
 
 class Refused(Content):
@@ -209,6 +236,8 @@ class Refused(Content):
     what: str
     remedy: str
     where: str = ""
+    kind: str = ""
+    """Name of the error's class, where several have the code."""
     question: Question | None = None
     lacking: tuple[Lacking, ...] = ()
     others_run: bool = False
@@ -225,9 +254,24 @@ class Refused(Content):
             return AnswerNeededError(self.what, self.remedy, self.where, self.question.readings)
         if self.exit_code == ExitCode.NO_MODEL:
             return NoModelError(self.what, self.remedy, self.where, self.lacking, self.others_run)
-        return _ERRORS.get(self.exit_code, MedSegAgentError)(self.what, self.remedy, self.where)
+        return _ERRORS.get(self.kind or self.exit_code, MedSegAgentError)(self.what, self.remedy, self.where)
+
+    @classmethod
+    def of(cls, error: MedSegAgentError) -> Refused:
+        """An error as a message: a team would turn it into a RuntimeError with its text."""
+        return cls(
+            exit_code=error.exit_code,
+            what=error.what,
+            remedy=error.remedy,
+            where=error.where,
+            kind=type(error).__name__,
+            lacking=getattr(error, "lacking", ()),
+        )
 
 
-_ERRORS: dict[ExitCode, type[MedSegAgentError]] = {
-    kind.exit_code: kind for kind in (UsageError, NoMatchError, AllModelsFailedError, AnswerNeededError)
+_ERRORS: dict[str | ExitCode, type[MedSegAgentError]] = {
+    kind.exit_code: kind for kind in (UsageError, NoMatchError, AllModelsFailedError, AnswerNeededError, ImageError)
+}
+_ERRORS |= {
+    kind.__name__: kind for kind in (ConfigError, EndpointError, ImageError, ModelError, OutputError, CardError)
 }

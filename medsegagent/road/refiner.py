@@ -1,84 +1,40 @@
-"""Refine a run's structures before they are reported: where the models disagree, or as a vision model sees fit."""
+"""The Refiner: masks are corrected before they are reported, where models disagree or a vision model sees fit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, get_args
 
 import numpy as np
 
-from medsegagent.errors import MedSegAgentError, UsageError
+from medsegagent.errors import MedSegAgentError
 from medsegagent.fusion.segmentation import Segmentation, Structure
 from medsegagent.images.boxed import Boxed
 from medsegagent.images.volume import Volume
-from medsegagent.prompting.catalogue import Wanted, open_model
-from medsegagent.prompting.correcting import keep, recording
-from medsegagent.prompting.episode import Episode, EpisodeFile
+from medsegagent.prompting.catalogue import open_model
+from medsegagent.prompting.correcting import keep
+from medsegagent.prompting.episode import Episode, write_episode
 from medsegagent.prompting.policies.base import Policy
 from medsegagent.prompting.policies.disagreement import Disagreement, Dispute, with_vote
 from medsegagent.prompting.policies.llm import Llm
-from medsegagent.prompting.policies.vision import VisionEndpoint
 from medsegagent.prompting.prompts import describe
-from medsegagent.prompting.refine import BUDGET, refine
+from medsegagent.prompting.refine import refine
 from medsegagent.prompting.reopened import replaced
 from medsegagent.prompting.turn_pictures import write_turns
 from medsegagent.prompting.versions import History, write_history
-
-RefineKind = Literal["off", "disagreement", "llm"]
-KINDS: tuple[RefineKind, ...] = get_args(RefineKind)
-
-
-@dataclass(frozen=True)
-class Refinement:
-    """How masks are refined within a run.
-
-    Attributes:
-        kind: "off"; "disagreement"; "llm".
-        wanted: Which promptable model.
-        budget: Most turns per structure.
-        endpoint: The vision model, for "llm".
-    """
-
-    kind: RefineKind = "off"
-    wanted: Wanted = field(default_factory=Wanted)
-    budget: int = BUDGET
-    endpoint: VisionEndpoint | None = None
-
-    def __post_init__(self) -> None:
-        if self.kind not in KINDS:
-            raise UsageError(f"there is no refinement {self.kind!r}", f"Known: {', '.join(KINDS)}.", "--refine")
-        if self.kind == "llm" and self.endpoint is None:
-            raise UsageError("llm needs a vision model", "Give --config, or set OAI_CONFIG_LIST.", "--refine")
-
-    def record(self) -> dict[str, str | int | None]:
-        """What decides the result, as plain values; no key and no path of this machine."""
-        if self.kind == "off":
-            return {"kind": self.kind}
-        folder = self.wanted.folder.name if self.wanted.folder else None
-        model = self.endpoint.model if self.endpoint else None
-        return {
-            "kind": self.kind,
-            "with": self.wanted.name,
-            "weights": folder,
-            "plane": self.wanted.plane,
-            "budget": self.budget,
-            "vision_model": model,
-        }
+from medsegagent.prompting.wanted import Refinement
+from medsegagent.road.messages import Executed, Refined
+from medsegagent.road.run import Run
 
 
 @dataclass(frozen=True)
-class TurnTaken:
-    """One turn, for people: which structure, what was done, what came of it."""
+class Corrected:
+    """One structure: as the models gave it, the mask now, and how it came to be."""
 
-    structure: str
-    turn: int
-    prompt: str
-    why: str
-    added: int
-    removed: int
-    volume_ml: float
+    before: Structure
+    mask: Boxed[np.bool_]
+    episode: Episode
 
 
 @dataclass(frozen=True)
@@ -86,48 +42,63 @@ class Outcome:
     """What refining gave.
 
     Attributes:
+        volume: What it was done on.
         segmentation: The structures, some with another mask.
-        history: Every version of the refined ones.
-        episodes: By structure id.
-        licence: Of the weights used, and whose they are; empty if none were.
+        corrected: What was changed.
+        licence: The promptable model, and the licence of its weights; empty if none was asked.
         warnings: What could not be refined, and why.
     """
 
+    volume: Volume
     segmentation: Segmentation
-    history: History
-    episodes: dict[str, Episode]
+    corrected: tuple[Corrected, ...] = ()
     licence: str = ""
     warnings: tuple[str, ...] = ()
 
 
-def refine_run(
-    segmentation: Segmentation,
-    volume: Volume,
-    folder: Path,
-    how: Refinement,
-    tell: Callable[[TurnTaken], None] = lambda _: None,
+def refine_step(heard: Executed, run: Run) -> Executed:
+    """Refine what can be refined, and say each turn; what the models gave is kept beside it.
+
+    Raises:
+        MedSegAgentError: If the promptable model cannot be had at all.
+    """
+    assert run.segmentation is not None  # Executed is said after fusion
+    assert run.case is not None
+    with run.timed("refining"):
+        run.refined = refine_masks(run.segmentation, run.case.volumes[0], run.options.refinement, run.aside)
+    run.segmentation = run.refined.segmentation
+    voxel_ml = run.segmentation.grid.voxel_ml
+    counts = {item.id: item.where.count for item in run.segmentation.structures}
+    structures = tuple(
+        item.model_copy(update={"voxels": counts[item.id], "volume_ml": counts[item.id] * voxel_ml})
+        for item in heard.structures
+    )
+    warnings = (*heard.warnings, *run.refined.warnings)
+    return heard.model_copy(update={"structures": structures, "warnings": warnings, "seconds": dict(run.seconds)})
+
+
+def refine_masks(
+    segmentation: Segmentation, volume: Volume, how: Refinement, tell: Callable[[Refined], None] = lambda _: None
 ) -> Outcome:
     """Refine the structures that can be, one after the other; one that fails stays as it was, with a warning.
 
     Args:
         segmentation: As fused.
         volume: The first image.
-        folder: The run folder in the making: versions, episodes and pictures are written below it.
         how: By whom, with what.
         tell: Told each turn as it is taken.
 
     Raises:
         MedSegAgentError: If the promptable model cannot be had at all.
     """
-    history, episodes, warnings, licence = History(), {}, [], ""
+    done: list[Corrected] = []
+    warnings: list[str] = []
+    licence = ""
     for structure in _candidates(segmentation, how):
         model = open_model(how.wanted)
         offered = model.capabilities
-        licence = f"{offered.adapter}: {offered.model}, {offered.licence}"
+        licence = f"{offered.adapter}: {offered.model}, licence: {offered.licence}"
         policy = _policy(structure, how)
-        number = max(2, history.next_number(structure.id))
-        name = f"{structure.id}.{number}"
-        (folder / "episodes").mkdir(exist_ok=True)
         try:
             episode = refine(
                 model,
@@ -138,29 +109,36 @@ def refine_run(
                 image=volume.sha256,
                 seed=None if isinstance(policy, Disagreement) else structure.where,
                 budget=how.budget,
-                on_turn=recording(EpisodeFile(folder / "episodes" / f"{name}.jsonl"), _teller(structure, tell)),
+                on_turn=_teller(structure, tell),
             )
         except MedSegAgentError as error:
             warnings.append(f"{structure.name} was not refined: {error}")
             continue
         if episode.ended in ("invalid", "lost"):
             warnings.append(f"{structure.name}: refining ended early ({episode.why}); what was reached is kept.")
-        if not episode.prompted:
-            continue
-        episodes[structure.id] = episode
-        mask = _result(policy, episode)
-        history = keep(folder, history, structure, mask, episode, volume.grid, f"episodes/{name}.jsonl")
-        segmentation = replaced(segmentation, structure.id, mask)
-        write_turns(episode, volume.array, volume.grid, folder / "episodes" / name)
+        if episode.prompted:
+            done.append(Corrected(structure, _result(policy, episode), episode))
+            segmentation = replaced(segmentation, structure.id, done[-1].mask)
+    return Outcome(volume, segmentation, tuple(done), licence, tuple(warnings))
+
+
+def write_refined(outcome: Outcome, folder: Path) -> History:
+    """Write every version, episode and picture of what was refined below a run folder; returns its history."""
+    history, volume = History(), outcome.volume
+    for item in outcome.corrected:
+        name = f"{item.before.id}.2"
+        (folder / "episodes").mkdir(exist_ok=True)
+        write_episode(item.episode, folder / "episodes" / f"{name}.jsonl")
+        history = keep(folder, history, item.before, item.mask, item.episode, volume.grid, f"episodes/{name}.jsonl")
+        write_turns(item.episode, volume.array, volume.grid, folder / "episodes" / name)
     if history.structures:
         write_history(history, folder)
-    return Outcome(segmentation, history, episodes, licence, tuple(warnings))
+    return history
 
 
 def _candidates(segmentation: Segmentation, how: Refinement) -> Iterator[Structure]:
     for structure in segmentation.structures:
-        disputed = how.kind == "llm" or Dispute.of(structure).open.any()
-        if disputed and (structure.where.any() or how.kind == "llm"):
+        if how.kind == "llm" or (structure.where.any() and Dispute.of(structure).open.any()):
             yield structure
 
 
@@ -175,14 +153,23 @@ def _result(policy: Policy, episode: Episode) -> Boxed[np.bool_]:
     return with_vote(policy.dispute, episode.mask) if isinstance(policy, Disagreement) else episode.mask
 
 
-def _teller(structure: Structure, tell: Callable[[TurnTaken], None]) -> Callable[[Episode], None]:
+def _teller(structure: Structure, tell: Callable[[Refined], None]) -> Callable[[Episode], None]:
     told = 0
 
     def listen(episode: Episode) -> None:
         nonlocal told
         for turn in episode.prompted[told:]:
             told += 1
-            volume = turn.mask.count * episode.voxel_ml
-            tell(TurnTaken(structure.id, told, describe(turn.prompt), turn.why, turn.added, turn.removed, volume))
+            tell(
+                Refined(
+                    structure=structure.id,
+                    turn=told,
+                    prompt=describe(turn.prompt),
+                    why=turn.why,
+                    added=turn.added,
+                    removed=turn.removed,
+                    volume_ml=turn.mask.count * episode.voxel_ml,
+                )
+            )
 
     return listen

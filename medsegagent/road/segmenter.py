@@ -1,257 +1,294 @@
-"""Run the team on one case and leave a run folder behind."""
+"""The front door: `Segmenter` holds what outlives a case, and walks the road for each request."""
 
 from __future__ import annotations
 
 import asyncio
-import platform
 import threading
-import time
-from collections.abc import Callable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from importlib.metadata import version
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from medsegagent.agents.llm.consulting import Warned
-from medsegagent.agents.llm.mind import Mind
-from medsegagent.agents.llm.opening import open_counsel
-from medsegagent.agents.llm.usage import Ledger
-from medsegagent.agents.seats import content_of, envelope
-from medsegagent.agents.team import build_team
 from medsegagent.cards.library import Library
-from medsegagent.engines.cache import WarmNetworks
-from medsegagent.engines.nnunet.runner import Progress
-from medsegagent.errors import UsageError
-from medsegagent.fusion.segmentation import Segmentation
-from medsegagent.language import parse, with_modality
-from medsegagent.matching import explain
+from medsegagent.engines import Engines
+from medsegagent.errors import ArgumentTypeError, UsageError
+from medsegagent.export.formats import check_formats, check_source
+from medsegagent.language import check_instruction, check_text, with_modality
 from medsegagent.matching.selection import Selection
-from medsegagent.planning.plan import Plan
-from medsegagent.prompting.correcting import corrected, corrections_of, pictures_of
-from medsegagent.prompting.versions import History
-from medsegagent.reporting.report import write_report
-from medsegagent.reporting.run_folder import RunFolder, write_json, writing
-from medsegagent.road.case import open_case, task_for
-from medsegagent.road.messages import Content, Executed, Planned, Refused, Reported, StructureResult, Task
-from medsegagent.road.record import library_name, what_was_asked
-from medsegagent.road.run import Options, Workspace
-from medsegagent.road.transcript import Transcript
-from medsegagent.vocabulary import load as load_vocabulary
+from medsegagent.road.case import Case, open_case
+from medsegagent.road.events import Listener
+from medsegagent.road.messages import Planned, Refused, Reported
+from medsegagent.road.mind import Mind, Rules, Thought
+from medsegagent.road.options import Options
+from medsegagent.road.resources import Resources, find_resources
+from medsegagent.road.result import Result
+from medsegagent.road.run import Run
+from medsegagent.road.select import select
+from medsegagent.road.steps import route_of
 
-Listener = Callable[[str, Content], None]
-"""Told each message as it is said: the agent's name, the content."""
+if TYPE_CHECKING:
+    from medsegagent.road.case import Images
 
-_PACKAGES = ("medsegagent", "nnunetv2", "torch", "SimpleITK", "numpy", "autogen-agentchat")
+T = TypeVar("T")
+
+KEEP_BYTES = 4 * 2**30
+"""Weights that a `Segmenter` keeps in memory unless it is told otherwise."""
 
 
-@dataclass(frozen=True)
-class RunResult:
-    """What a run gave.
+class Segmenter:
+    """Segments what it is asked to, with the installed models. Safe to share between threads.
 
-    `folder`, `segmentation` and `structures` are empty for a dry run.
+    Cards, vocabulary and networks are loaded once; a second request pays for its own image and inference only. Each
+    request is a run of its own: two of them never see each other's state, and one at a time uses the device.
     """
 
-    selection: Selection
-    plan: Plan
-    folder: Path | None = None
-    segmentation: Segmentation | None = None
-    structures: tuple[StructureResult, ...] = ()
-    warnings: tuple[str, ...] = ()
-    paragraph: str = ""
-    files: tuple[Path, ...] = ()
-    usage: Mapping[str, Any] = field(default_factory=dict)
-    """Calls and tokens of the language model, in all and per agent; empty figures where none was asked."""
+    def __init__(
+        self,
+        library: Library | str | Path = "all",
+        *,
+        models_dir: Path | str | None = None,
+        vocabulary: Sequence[Path | str] = (),
+        device: str = "auto",
+        mind: Mind | None = None,
+        engines: Engines | None = None,
+        keep_bytes: int = KEEP_BYTES,
+    ) -> None:
+        """Load the cards and find the models.
 
+        Args:
+            library: Cards to choose from: "benchmark", "zoo", "all", a folder of cards, or a `Library`.
+            models_dir: nnU-Net results folder; default the environment variable `nnUNet_results` and the model store.
+            vocabulary: YAML files with a site's own terms.
+            device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+            mind: Who thinks; default the rules.
+            engines: Who runs models; default those of the package.
+            keep_bytes: Weights to keep in memory between requests; the last network loaded always stays.
 
-def segment(
-    instruction: str,
-    images: Path | str | Mapping[str, Path | str],
-    out: Path | str | None,
-    *,
-    library: Library | str | Path = "all",
-    modality: str | None = None,
-    models_dir: Path | str | None = None,
-    options: Options | None = None,
-    overwrite: bool = False,
-    mind: Mind | None = None,
-    listener: Listener | None = None,
-    progress: Progress | None = None,
-    networks: WarmNetworks | None = None,
-) -> RunResult:
-    """Segment one case as the instruction asks.
+        Raises:
+            CardError: If the library cannot be loaded.
+            VocabularyError: If a vocabulary file cannot be used.
+        """
+        self.mind = mind or Rules()
+        self._find: dict[str, Any] = {
+            "vocabulary": vocabulary,
+            "device": device,
+            "engines": engines,
+            "keep_bytes": keep_bytes,
+        }
+        self._models_dir = models_dir
+        self.resources: Resources = find_resources(library, models_dir, **self._find)
 
-    Args:
-        instruction: What to segment, in plain words, at most 20,000 characters.
-        images: One image file, or channel name -> file (`{"T1": ..., "FLAIR": ...}`).
-        out: The run folder to write; may be None only with `options.dry_run`.
-        library: Cards to choose from, see `Library.load`.
-        modality: "CT", "MR T1", "PET/CT", ...; overrides the instruction and the image.
-        models_dir: nnU-Net results folder; default the environment variable `nnUNet_results` and the model store.
-        options: How to run.
-        overwrite: Replace an earlier run in `out`.
-        mind: Who thinks; default the rules.
-        listener: Told each message of the conversation.
-        progress: Told of each tile.
-        networks: Keeps networks in memory from one call to the next; None: they are dropped at the end.
+    def refresh(self) -> None:
+        """Look again which models are installed."""
+        self.resources = find_resources(self.resources.library, self._models_dir, **self._find)
 
-    Raises:
-        MedSegAgentError: One of its family; `exit_code` says which kind. Nothing is left in `out` then.
-    """
-    options, mind = options or Options(), mind or Mind()
-    if out is None and not options.dry_run:
-        raise UsageError("no output folder given", "Name one with -o DIR.", "-o")
-    target = None if options.dry_run or out is None else RunFolder(Path(out), overwrite=overwrite)
-    with target or nullcontext() as folder:
-        started = time.perf_counter()
-        stop = threading.Event()
-        workspace = open_case(
-            images,
-            folder if folder is not None else Path(),
-            library=library,
-            models_dir=models_dir,
+    def match(self, instruction: str, modality: str | None = None) -> Selection:
+        """Choose the cards and labels that answer an instruction; no model runs.
+
+        Args:
+            instruction: What to segment, in plain words, at most 20,000 characters.
+            modality: "CT", "MR T1", "PET/CT", ...; overrides what the instruction says.
+
+        Returns:
+            The selection; empty, with a `refusal`, if nothing answers.
+
+        Raises:
+            UsageError: If the instruction is empty or too long, or the modality is unknown.
+        """
+        run = Run(self.resources.library, options=Options(modality=modality), mind=self.mind.record)
+        return _wait(select(instruction, run, self.mind), run).selection
+
+    def segment(
+        self,
+        instruction: str,
+        image: Images,
+        out: Path | str | None = None,
+        options: Options = Options(),  # noqa: B008  frozen
+        *,
+        overwrite: bool = False,
+        on_event: Listener | None = None,
+    ) -> Result:
+        """Segment one case as the instruction asks. Works where an event loop is running, too (Jupyter).
+
+        Args:
+            instruction: What to segment, in plain words, at most 20,000 characters.
+            image: A file, a DICOM folder, a SimpleITK or nibabel image, a volume (`medsegagent.volume_of`), an opened
+                case, or channel name -> one of these (`{"T1": ..., "FLAIR": ...}`).
+            out: The run folder to write; None: nothing is written, see `Result.save`.
+            options: How.
+            overwrite: Replace an earlier run in `out`.
+            on_event: Told what is said, each tile, and warnings, as they happen.
+
+        Raises:
+            MedSegAgentError: One of its family; `exit_code` says which kind. Nothing is left in `out` then.
+        """
+        run = self._run(out, options, overwrite, on_event)
+        return _wait(self._segment(instruction, image, run), run)
+
+    async def asegment(
+        self,
+        instruction: str,
+        image: Images,
+        out: Path | str | None = None,
+        options: Options = Options(),  # noqa: B008  frozen
+        *,
+        overwrite: bool = False,
+        on_event: Listener | None = None,
+    ) -> Result:
+        """As `segment`, for a running event loop. Cancelling it ends the run at the next tile."""
+        return await self._segment(instruction, image, self._run(out, options, overwrite, on_event))
+
+    def open(self, image: Images, *, series: str = "", family: str | None = None) -> Case:
+        """Read and check the images of a case once, for several requests.
+
+        Args:
+            image: As for `segment`.
+            series: Of a DICOM study, which series: its number or a part of its description.
+            family: CT, MR or PET, where several series could be meant.
+
+        Raises:
+            ImageError: If an image cannot be used.
+        """
+        return open_case(image, series=series, family=family)
+
+    def _run(self, out: Path | str | None, options: Options, overwrite: bool, on_event: Listener | None) -> Run:
+        if not isinstance(options, Options):
+            raise ArgumentTypeError(f"no options: {options!r}", "Give medsegagent.Options(...).", "options")
+        return Run(
+            library=self.resources.library,
+            resources=self.resources,
             options=options,
-            progress=_interruptible(progress, stop),
-            family=family_of(instruction, modality),
-            networks=networks,
+            out=Path(out) if out is not None and not options.dry_run else None,
+            overwrite=overwrite,
+            listener=on_event,
+            mind=self.mind.record,
         )
-        workspace.add_seconds("reading", time.perf_counter() - started)
-        transcript = Transcript()
 
-        def hear(source: str, content: Content) -> None:
-            transcript.add(source, content)
-            if listener:
-                listener(source, content)
+    def prepared(
+        self,
+        image: Images | Case,
+        out: Path | str | None = None,
+        options: Options = Options(),  # noqa: B008  frozen
+        *,
+        overwrite: bool = False,
+        on_event: Listener | None = None,
+    ) -> Run:
+        """An unused run on a case, for those who conduct the road themselves: what can be refused is refused.
 
-        talk = _Talk(workspace, mind, Ledger(mind.max_calls, mind.max_tokens), hear, stop)
-        last = asyncio.run(talk.run(task_for(instruction, workspace.volumes, modality)))
-        executed = talk.executed
-        if isinstance(last, Refused):
-            raise last.error
-        if isinstance(last, Planned):
-            warnings = tuple(talk.warnings)
-            return RunResult(selection=last.selection, plan=last.plan, warnings=warnings, usage=talk.usage)
-        if executed is None or not isinstance(last, Reported) or folder is None:
-            raise RuntimeError(f"the conversation ended with {type(last).__name__}")
-        workspace.add_seconds("total", time.perf_counter() - started)
-        warnings = (*talk.warnings, *executed.warnings, *last.warnings)
-        asked = what_was_asked(instruction, modality=modality, options=options, mind=mind, library=library)
-        record = _record(executed, workspace, warnings) | talk.record(library) | {"asked": asked}
-        assert workspace.segmentation is not None  # the Executor has executed
-        dropped = explain(executed.selection.request, workspace.library)
-        with writing(folder):
-            transcript.write(folder / "transcript.jsonl")
-            page = folder / "report.html"
-            history = workspace.refined.history if workspace.refined else History()
-            corrections = corrections_of(history, pictures_of(folder, history))
-            volume = workspace.volumes[0]
-            write_report(page, record, workspace.segmentation, volume, workspace.figures, dropped, corrections)
-            write_json(folder / "run.json", record)
-        files = sorted(file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
-    run_folder = Path(out) if out is not None else None
-    return RunResult(
-        selection=executed.selection,
-        plan=executed.plan,
-        folder=run_folder,
-        segmentation=workspace.segmentation,
-        structures=executed.structures,
-        warnings=warnings,
-        paragraph=last.paragraph,
-        files=tuple(run_folder / file for file in files) if run_folder else (),
-        usage=talk.usage,
-    )
+        Args:
+            image: As for `segment`; so are the others.
+            out: The run folder.
+            options: How.
+            overwrite: Replace an earlier run in `out`.
+            on_event: Told what happens.
+
+        Raises:
+            MedSegAgentError: As `segment`, before any model runs.
+        """
+        run = self._run(out, options, overwrite, on_event)
+        _prepare(None, image, run)
+        return run
+
+    async def _segment(self, instruction: str, image: Images | Case, run: Run) -> Result:
+        try:
+            await asyncio.to_thread(_prepare, instruction, image, run)
+            assert run.case is not None
+            thought = await self.mind.converse(
+                run.case.task(instruction, run.options.modality), run, route_of(run.options)
+            )
+        except BaseException:
+            run.stop.set()  # whatever still computes ends at its next tile
+            run.abandon()
+            raise
+        return _result(thought, run)
 
 
-def family_of(instruction: str, modality: str | None) -> str | None:
+def _prepare(instruction: str | None, image: Images | Case, run: Run) -> None:
+    """All that can be refused is refused here, before any work; then the images are read."""
+    if instruction is not None:
+        if not isinstance(instruction, str):
+            raise ArgumentTypeError(f"no text: {instruction!r}", "Say in words what to segment.", "instruction")
+        check_instruction(instruction)
+    check_text(run.options.modality or "", "the modality")
+    assert run.resources is not None  # a segmenter's run has them
+    run.resources.check_choice(run.options.choice)
+    check_formats(run.options.formats, next(_paths(image), None))
+    run.inputs = tuple(_paths(image))
+    run.open_folder()
+    if instruction is None:  # the task comes later, and takes the folder again
+        run.abandon()
+    with run.timed("reading"):
+        if isinstance(image, Case):
+            run.case = image
+        else:
+            family = None if instruction is None else family_of(instruction, run)
+            run.case = open_case(image, series=run.options.series, family=family)
+    check_source(run.options.formats, run.case.volumes[0])
+
+
+def _paths(image: object) -> Iterator[Path]:
+    """The files and folders among the images, in their order."""
+    for one in image.values() if isinstance(image, Mapping) else [image]:
+        if isinstance(one, str | Path):
+            yield Path(one)
+        elif isinstance(one, Case):
+            yield from (volume.path for volume in one.volumes)
+
+
+def family_of(instruction: str, run: Run) -> str | None:
     """The one family that the instruction, or who overrides it, names."""
     try:
-        request = parse(instruction, load_vocabulary())
-        families = (with_modality(request, modality) if modality else request).modality.families
+        request = run.parsed(instruction)
+        if run.options.modality:
+            request = with_modality(request, run.options.modality, run.library.vocabulary)
     except UsageError:
-        return None  # the team refuses it, with the reason
+        return None  # the Parser refuses it, with the reason
+    families = request.modality.families
     return families[0] if len(families) == 1 else None
 
 
-class _Talk:
-    """One conversation, and what is kept of it besides the transcript."""
+def _result(thought: Thought, run: Run) -> Result:
+    last = thought.last
+    if isinstance(last, Refused):
+        raise last.error
+    if isinstance(last, Planned):
+        return Result(last.selection, last.plan, warnings=run.warnings, usage=run.usage())
+    if not isinstance(last, Reported) or run.finished is None:
+        raise RuntimeError(f"the conversation ended with {type(last).__name__}")
+    return Result(
+        selection=run.finished.selection,
+        plan=run.finished.plan,
+        warnings=tuple(dict.fromkeys((*run.finished.record.warnings, *last.warnings))),
+        usage=run.usage(),
+        paragraph=last.paragraph,
+        folder=run.out,
+        files=run.files,
+        _finished=run.finished,
+    )
 
-    def __init__(self, workspace: Workspace, mind: Mind, ledger: Ledger, hear: Listener, stop: threading.Event) -> None:
-        self.executed: Executed | None = None
-        self.warnings: list[str] = []
-        self._workspace, self._mind, self._ledger, self._hear, self._stop = workspace, mind, ledger, hear, stop
-        self._prompts: dict[str, int] = {}
 
-    async def run(self, task: Task) -> Content | None:
-        """Let the team talk; return the last content."""
-        last: Content | None = None
+def _wait(work: Coroutine[Any, Any, T], run: Run) -> T:
+    """The result of a coroutine, whether or not this thread's event loop is running."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    outcome: list[T] = []
+    failure: list[BaseException] = []
+
+    def work_through() -> None:
         try:
-            async with open_counsel(self._mind, self._ledger) as counsel:
-                async for message in build_team(self._workspace, counsel).run_stream(task=envelope(task, "user")):
-                    content = content_of(message)
-                    if content is None:
-                        continue
-                    self._hear(getattr(message, "source", "team"), content)
-                    last = content
-                    if isinstance(content, Executed):
-                        self.executed = content
-                    if isinstance(content, Warned):
-                        self.warnings.append(content.text)
-                self._prompts = counsel.asked if counsel else {}
-        except asyncio.CancelledError:
-            self._stop.set()
-            raise
-        return last
+            outcome.append(asyncio.run(work))
+        except BaseException as error:
+            failure.append(error)
 
-    @property
-    def usage(self) -> dict[str, Any]:
-        """Calls and tokens."""
-        return self._ledger.record()
-
-    def record(self, library: Library | str | Path) -> dict[str, Any]:
-        """Who thought, about which cards, and what that cost, for `run.json`."""
-        endpoint = self._mind.endpoint
-        asked = {"model": endpoint.model, "host": endpoint.host, "prompts": self._prompts} if endpoint else {}
-        return {"library": library_name(library), "mind": {"kind": self._mind.kind, **asked, "usage": self.usage}}
-
-
-def _interruptible(progress: Progress | None, stop: threading.Event) -> Progress:
-    """Ctrl-C cancels the conversation, but not the thread that computes: that one looks here, tile by tile."""
-
-    def tick(model: str, done: int, total: int) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        if progress:
-            progress(model, done, total)
-
-    return tick
-
-
-def _record(executed: Executed, workspace: Workspace, warnings: tuple[str, ...]) -> dict[str, Any]:
-    """`run.json`: everything that is needed to say what was and was not done."""
-    return {
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in _PACKAGES},
-        "inputs": [
-            {
-                "channel": volume.channel,
-                "file": volume.path.name,
-                "sha256": volume.sha256,
-                "size": volume.grid.size,
-                "spacing_mm": volume.grid.spacing,
-                "modality": volume.evidence.family,
-                "modality_reason": volume.evidence.reason,
-            }
-            for volume in workspace.volumes
-        ],
-        "request": executed.selection.request.model_dump(mode="json"),
-        "selection": [card.model_dump(mode="json") for card in executed.selection.cards],
-        "plan": executed.plan.model_dump(mode="json"),
-        "structures": [structure.model_dump(mode="json") for structure in executed.structures],
-        "failed": [item.model_dump(mode="json") for item in executed.failed],
-        "corrections": corrected(workspace.refined.history) if workspace.refined else [],
-        "promptable": workspace.refined.licence if workspace.refined else "",
-        "warnings": warnings,
-        "seconds": workspace.seconds,
-        "research_use": "Research software, not a medical device.",
-    }
+    thread = threading.Thread(target=work_through, name="medsegagent", daemon=True)
+    thread.start()
+    try:
+        thread.join()
+    except BaseException:  # Ctrl-C in the notebook
+        run.stop.set()
+        thread.join()
+        raise
+    if failure:
+        raise failure[0]
+    return outcome[0]

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 from medsegagent.road.messages import Content
 
+TRANSCRIPT = "transcript.jsonl"
 
-class Transcript:
-    """Collects what was said, for the run folder and for `-v`."""
 
-    def __init__(self) -> None:
-        self.lines: list[tuple[str, Content]] = []
-
-    def add(self, source: str, content: Content) -> None:
-        """Append one message."""
-        self.lines.append((source, content))
-
-    def write(self, file: Path) -> None:
-        """Write `{"source", "type", "summary", "content"}` per line."""
-        with file.open("w", encoding="utf-8") as stream:
-            for source, content in self.lines:
-                line = {
-                    "source": source,
-                    "type": type(content).__name__,
-                    "summary": content.summary,
-                    "content": content.model_dump(mode="json"),
-                }
-                stream.write(json.dumps(line, ensure_ascii=False) + "\n")
+def write_transcript(file: Path, said: Iterable[tuple[str, Content]]) -> None:
+    """Write `{"source", "type", "summary", "content"}` per line."""
+    with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+        for source, content in said:
+            line = {
+                "source": source,
+                "type": type(content).__name__,
+                "summary": content.summary,
+                "content": content.model_dump(mode="json"),
+            }
+            stream.write(json.dumps(line, ensure_ascii=False) + "\n")

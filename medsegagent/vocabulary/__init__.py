@@ -1,4 +1,5 @@
+from medsegagent.vocabulary.closures import Sided
 from medsegagent.vocabulary.concept import Concept
-from medsegagent.vocabulary.vocabulary import Meaning, Sided, Vocabulary, load
+from medsegagent.vocabulary.vocabulary import Meaning, Vocabulary, load
 
 __all__ = ["Concept", "Meaning", "Sided", "Vocabulary", "load"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -15,13 +14,9 @@ def cache_folder() -> Path:
     """The user's cache folder for this package; it may not exist and may not be writable."""
     if configured := os.environ.get("MEDSEGAGENT_CACHE"):
         return Path(configured)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "medsegagent"
+    from platformdirs import user_cache_path  # only where nothing is configured
+
+    return user_cache_path("medsegagent", appauthor=False)
 
 
 def read(name: str, key: str) -> Any | None:

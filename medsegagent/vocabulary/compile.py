@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ LANGUAGES = ("en", "la", "de", "fr", "es", "it", "pt", "zh", "ja")
 _LISTS = frozenset({"part_of", "members", "set_mates", "is_a", "same_label"})
 _PLAIN = frozenset({"name", "kind", "region", "paired", "side", "number", "code", "needs", "default_site"})
 _TERMS = frozenset({*LANGUAGES, "adj", "maybe", "also", "left", "right", "says", "says_left", "says_right", "label"})
+_ID = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")
+_SIZE_LIMIT = 2**20
 _ABBREVIATION = re.compile(r"[A-Z][A-Za-z0-9&/+]{0,5}")
 
 Table = dict[str, Any]
@@ -28,40 +30,95 @@ def data_files() -> list[Path]:
     return sorted(DATA.glob("*.yaml"))
 
 
-def compile_files(files: list[Path]) -> Table:
+def compile_files(files: Iterable[Path], added: Iterable[tuple[Path, bytes]] = ()) -> Table:
     """Read and check the data files.
+
+    Args:
+        files: The shipped files.
+        added: A site's own files with their content, see `read_added`; what a term means there, it means.
 
     Raises:
         VocabularyError: Naming the file and the entry.
     """
-    import yaml  # only when the cache is stale
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     table: Table = {"concepts": {}, "terms": {}, "says": [], "everyday": []}
     for file in files:
-        try:
-            content = yaml.load(file.read_text(encoding="utf-8"), Loader=loader)
-        except (OSError, yaml.YAMLError) as error:
-            raise VocabularyError(f"not readable YAML ({error})", "Fix the file.", str(file)) from error
+        content = _parsed(file.read_bytes(), str(file))
         if file.stem == "everyday":
             table["everyday"] = sorted({stem(word) for word in content.split()})
         elif file.stem == "words":
             _add_words(content, table, str(file))
         else:
             _add_concepts(content, table, str(file))
+    for file, raw in added:
+        _add_site(_parsed(raw, str(file)), table, str(file))
     _check_references(table)
     return table
 
 
-def _add_concepts(content: Any, table: Table, where: str) -> None:
+def read_added(file: Path) -> bytes:
+    """The content of a site's own vocabulary file.
+
+    Raises:
+        VocabularyError: If it cannot be read, is too large, or refers to itself as YAML allows (`&name`, `*name`).
+    """
+    import yaml
+
+    try:
+        if file.stat().st_size > _SIZE_LIMIT:
+            raise VocabularyError(f"larger than {_SIZE_LIMIT >> 20} MiB", "Split it, or name fewer terms.", str(file))
+        content = file.read_bytes()
+        # A few lines of anchors can stand for gigabytes; nobody needs them here.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(content, Loader=yaml.SafeLoader)):
+            raise VocabularyError("uses a YAML alias (*name)", "Write the value out.", str(file))
+    except OSError as error:
+        raise VocabularyError(f"cannot be read ({error.strerror})", "Name a YAML file.", str(file)) from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise VocabularyError(f"not readable YAML ({error})", "Fix the file.", str(file)) from error
+    return content
+
+
+def _parsed(raw: bytes, where: str) -> Any:
+    import yaml  # only when the cache is stale
+
+    try:
+        return yaml.load(raw, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise VocabularyError(f"not readable YAML ({error})", "Fix the file.", where) from error
+
+
+def _add_site(content: Any, table: Table, where: str) -> None:
+    """Terms of a site replace what the same terms meant before; entries of known concepts only add to them."""
+    if not isinstance(content, dict) or not content.keys() <= {"defaults", "concepts", "words"}:
+        raise VocabularyError("needs 'concepts' or 'words', and nothing else", "See data/README.md.", where)
+    own: Table = {"concepts": {}, "terms": {}, "says": [], "everyday": []}
+    known = table["concepts"]
+    if "concepts" in content:
+        _add_concepts(content, own, where, known)
+    for id_, entry in own["concepts"].items():
+        known[id_] = (known[id_] | {"synonyms": known[id_]["synonyms"] + entry["synonyms"]}) if id_ in known else entry
+    if "words" in content:
+        _add_words(content["words"], own, where)
+    table["terms"].update(own["terms"])
+    table["says"] += own["says"]
+
+
+def _add_concepts(content: Any, table: Table, where: str, known: Container[str] = ()) -> None:
+    """Add entries; those of `known` concepts may hold terms only."""
     if not isinstance(content, dict) or not isinstance(content.get("concepts"), dict):
         raise VocabularyError("needs a 'concepts' mapping", "See data/README.md.", where)
     defaults = content.get("defaults") or {}
-    for id_, given in content["concepts"].items():
+    for given_id, given in content["concepts"].items():
+        id_ = str(given_id)
         place = f"{where}: {id_}"
         if id_ in table["concepts"]:
             raise VocabularyError("this concept is defined twice", "Merge the two entries.", place)
-        entry = defaults | (given or {})
+        if not isinstance(given or {}, dict) or not isinstance(defaults, dict):
+            raise VocabularyError("is no mapping", "See data/README.md for the keys.", place)
+        if id_ in known and (fixed := sorted((given or {}).keys() - _TERMS)):
+            raise VocabularyError(f"changes {fixed} of a known concept", "Only terms can be added to it.", place)
+        if id_ not in known and not _ID.fullmatch(id_):
+            raise VocabularyError("is no id", "Use small letters, digits, _ and one dot.", place)
+        entry = (given or {}) if id_ in known else defaults | (given or {})
         if unknown := sorted(entry.keys() - _LISTS - _PLAIN - _TERMS):
             raise VocabularyError(f"unknown keys {unknown}", "See data/README.md for the keys.", place)
         table["concepts"][id_] = _fields(id_, entry, place)
@@ -69,6 +126,9 @@ def _add_concepts(content: Any, table: Table, where: str) -> None:
 
 
 def _fields(id_: str, entry: dict[str, Any], where: str) -> dict[str, Any]:
+    for key, type_ in (("kind", str), ("region", str), ("side", str), ("paired", bool), ("number", int)):
+        if not isinstance(entry.get(key, type_()), type_):
+            raise VocabularyError(f"{key} is {entry[key]!r}", f"Give one of type {type_.__name__}.", where)
     name = str(entry.get("name") or id_.replace("_", " "))
     out: dict[str, Any] = {"name": name}
     for key in _LISTS & entry.keys():
@@ -147,6 +207,19 @@ def _check_references(table: Table) -> None:
             bare = item.partition(":")[0]
             if not all(piece in concepts for piece in ([bare] if bare in concepts else bare.split(".", 1))):
                 raise VocabularyError(f"names {item!r}, which is not defined", "Define it or fix the name.", id_)
+        if _is_its_own(id_, "is_a", concepts) or _is_its_own(id_, "part_of", concepts):
+            raise VocabularyError("is a kind or a part of itself", "Break the circle.", id_)
+
+
+def _is_its_own(id_: str, key: str, concepts: dict[str, Any]) -> bool:
+    seen: set[str] = set()
+    todo = list(concepts[id_].get(key, ()))
+    while todo:
+        current = todo.pop()
+        if current not in seen:
+            seen.add(current)
+            todo += concepts.get(current, {}).get(key, ())
+    return id_ in seen
 
 
 CONCEPT_FIELDS = frozenset(field.name for field in fields(Concept))

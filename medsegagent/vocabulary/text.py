@@ -163,8 +163,17 @@ def _tokens(text: str) -> Iterator[Token]:
         elif piece[0].isalpha():
             yield Token(stem(piece), start, end, "word", piece, text[start:end].isupper())
         else:
+            if piece == "*" and _is_t2_star(folded, first):
+                yield Token("star", start, end, "word", "star")
+                continue
             mark = "'" if piece in _APOSTROPHES else piece
             yield Token(mark, start, end, "mark", mark)
+
+
+def _is_t2_star(folded: str, position: int) -> bool:
+    """As in "T2*", the sequence; not the bold "**T2**"."""
+    before, after = folded[max(0, position - 3) : position], folded[position + 1 : position + 2]
+    return before.endswith("t2") and not before.startswith("*") and after != "*" and not before[:-2].isalnum()
 
 
 ARTICLES = frozenset(

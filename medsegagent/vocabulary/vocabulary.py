@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from functools import cached_property, lru_cache
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
 from typing import Any, NamedTuple
 
 from medsegagent.vocabulary import cache
-from medsegagent.vocabulary.compile import CONCEPT_FIELDS, Table, compile_files, data_files
+from medsegagent.vocabulary.closures import Sided, closure_of, packed, unpacked
+from medsegagent.vocabulary.compile import CONCEPT_FIELDS, Table, compile_files, data_files, read_added
 from medsegagent.vocabulary.concept import Concept
 from medsegagent.vocabulary.text import term_key
 
-_FORMAT = "1"
+_FORMAT = "2"
 """Part of the cache key: raise it when the compiled form changes."""
-
-
-class Sided(NamedTuple):
-    """A concept with a side: "left", "right", or "" for unsided."""
-
-    id: str
-    side: str = ""
+_LOADED: dict[str, Vocabulary] = {}
+_LOADING = Lock()
 
 
 class Meaning(NamedTuple):
@@ -43,6 +41,8 @@ class Vocabulary:
         self._terms: dict[str, list[str]] = table["terms"]
         self._says: list[list[str]] = table["says"]
         self._everyday = frozenset(table["everyday"])
+        self._groups: dict[str, list[str]] = table.get("closures", {})
+        # What is kept below is kept when it is whole, never before: several threads may look things up at once.
         self._concepts: dict[str, Concept] = {}
         self._closures: dict[Sided, frozenset[Sided]] = {}
         self._ancestors: dict[str, frozenset[str]] = {}
@@ -118,10 +118,8 @@ class Vocabulary:
     def ancestors(self, id_: str) -> frozenset[str]:
         """The more general lesions of a lesion, itself included."""
         if id_ not in self._ancestors:
-            found = {id_}
-            for general in self.concept(id_).is_a:
-                found |= self.ancestors(general)
-            self._ancestors[id_] = frozenset(found)
+            generals = (self.ancestors(general) for general in self.concept(id_).is_a)
+            self._ancestors[id_] = frozenset({id_}).union(*generals)
         return self._ancestors[id_]
 
     def closure(self, id_: str, side: str = "") -> frozenset[Sided]:
@@ -132,26 +130,12 @@ class Vocabulary:
             side: "left" or "right" keeps what lies on that side; "" takes both.
         """
         key = Sided(id_, side)
-        if key not in self._closures:
-            self._closures[key] = frozenset()  # ends a cycle in the data
-            self._closures[key] = frozenset(self._close(self.concept(id_), side))
-        return self._closures[key]
-
-    def _close(self, concept: Concept, side: str) -> Iterator[Sided]:
-        one_sided = concept.side == side
-        if not side or one_sided:
-            yield Sided(concept.id)
-            yield from () if concept.side else (Sided(concept.id, "left"), Sided(concept.id, "right"))
-        if side or concept.side:
-            yield Sided(concept.id, side or concept.side)
-        for member in concept.members:
-            id_, _, of_side = member.partition(":")
-            if side and of_side and side != of_side:
-                continue
-            child = self.concept(id_)
-            if side and not child.paired and child.side != side and not of_side:
-                continue
-            yield from self.closure(id_, of_side or ("" if one_sided and not child.paired else side))
+        found = self._closures.get(key)
+        if found is None:
+            compiled = self._groups.get(f"{id_}|{side}")
+            found = unpacked(compiled) if compiled is not None else closure_of(key, self.concept)
+            self._closures[key] = found
+        return found
 
     def wholes(self, id_: str) -> frozenset[str]:
         """Everything that this concept lies in, itself included: wholes, groups, lesion sites, regions."""
@@ -281,20 +265,46 @@ def _decode(code: str) -> Meaning:
     return Meaning(flag, id_, side)
 
 
-@lru_cache(maxsize=1)
-def load() -> Vocabulary:
-    """The shipped vocabulary, from the user's cache where that is fresh.
+def load(added: Sequence[Path] = ()) -> Vocabulary:
+    """The shipped vocabulary, with a site's own terms if there are any; the same files give the same object.
+
+    It is taken from the user's cache where that is fresh.
+
+    Args:
+        added: YAML files as in `vocabulary/data`; they add terms to concepts, new concepts, and function words.
 
     Raises:
         VocabularyError: If a data file is broken.
     """
-    files = data_files()
+    with _LOADING:
+        if not added and "" in _LOADED:
+            return _LOADED[""]
+        found = open_files(added)
+        vocabulary = _LOADED.setdefault(found.digest, found)
+        if not added:
+            _LOADED[""] = vocabulary
+        return vocabulary
+
+
+def open_files(added: Sequence[Path]) -> Vocabulary:
+    """A new object for the shipped files and a site's own; from the user's cache where that is fresh.
+
+    Raises:
+        VocabularyError: If a data file is broken.
+    """
+    files, own = data_files(), [(file, read_added(file)) for file in added]
     digest = hashlib.sha256(_FORMAT.encode())
-    for file in files:
-        digest.update(file.name.encode() + file.read_bytes())
+    for file, content in (*((file, file.read_bytes()) for file in files), *own):
+        digest.update(f"{file.name} {len(content)} ".encode() + content)
     key = digest.hexdigest()
-    table = cache.read("vocabulary.json", key)
-    if not isinstance(table, dict) or table.keys() != {"concepts", "terms", "says", "everyday"}:
-        table = compile_files(files)
-        cache.write("vocabulary.json", key, table)
+    name = f"vocabulary-{key[:16]}.json" if own else "vocabulary.json"
+    table = cache.read(name, key)
+    if not isinstance(table, dict) or table.keys() != {"concepts", "terms", "says", "everyday", "closures"}:
+        table = compile_files(files, own)
+        plain = Vocabulary(table)
+        groups = [id_ for id_ in plain.ids if plain.concept(id_).members]
+        table["closures"] = {
+            f"{id_}|{side}": packed(plain.closure(id_, side)) for id_ in groups for side in ("", "left", "right")
+        }
+        cache.write(name, key, table)
     return Vocabulary(table, key)

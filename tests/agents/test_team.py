@@ -1,127 +1,83 @@
-"""The conversation: who speaks, in which order, and the ways back."""
+"""The road as an AutoGen team: thin seats, the same conversation, the same folder, a run per task."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
 from pathlib import Path
 
 import pytest
+from autogen_agentchat.messages import StructuredMessage
 
-from medsegagent import Options, segment
-from medsegagent.errors import AnswerNeededError, NoMatchError, NoModelError
+from medsegagent import Options, Segmenter
+from medsegagent.agents import build_team
+from medsegagent.errors import OutputError
 from medsegagent.phantom import CARDS, MODELS
-from medsegagent.road.messages import CardsUnusable, Content, NothingLeft, Parsed, Refused, Selected
+from medsegagent.road.messages import Content, Refused, Reported
 
 
-class Chat:
-    """Runs a case and keeps what was said."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.said: list[tuple[str, Content]] = []
-
-    def run(self, instruction: str, image: Path, models: Path = MODELS, **how: object):
-        return segment(
-            instruction,
-            image,
-            self.out,
-            library=CARDS,
-            models_dir=models,
-            listener=lambda source, content: self.said.append((source, content)),
-            **how,
-        )
-
-    @property
-    def speakers(self) -> list[str]:
-        return [source for source, _ in self.said]
-
-    def of_type(self, kind: type[Content]) -> list[Content]:
-        return [content for _, content in self.said if isinstance(content, kind)]
+@pytest.fixture(scope="module")
+def segmenter() -> Segmenter:
+    return Segmenter(CARDS, models_dir=MODELS, device="cpu")
 
 
-@pytest.fixture
-def chat(tmp_path: Path) -> Chat:
-    return Chat(tmp_path / "out")
+ONE = Options(max_models=1)
 
 
-ROAD = ["user", "Parser", "ModalityMatcher", "AnatomyMatcher", "LabelMatcher", "Executor", "Reporter"]
+def talk(team: object, *tasks: str) -> list[list[Content]]:
+    async def main() -> list[list[Content]]:
+        said = []
+        for task in tasks:
+            messages = [message async for message in team.run_stream(task=task)]  # type: ignore[attr-defined]
+            said.append([message.content for message in messages if isinstance(message, StructuredMessage)])
+        return said
+
+    return asyncio.run(main())
 
 
-class TestTheRoad:
-    def test_each_agent_speaks_once_when_nothing_goes_wrong(self, chat: Chat, ct_file: Path) -> None:
-        result = chat.run("segment the spleen in this CT", ct_file)
-        assert chat.speakers == ROAD
-        assert [structure.id for structure in result.structures] == ["spleen"]
-
-    def test_the_transcript_holds_what_was_said(self, chat: Chat, ct_file: Path) -> None:
-        chat.run("segment the spleen in this CT", ct_file)
-        lines = [json.loads(line) for line in (chat.out / "transcript.jsonl").read_text().splitlines()]
-        assert [line["source"] for line in lines] == ROAD
-        assert lines[0]["content"]["instruction"] == "segment the spleen in this CT"
-        assert [line["summary"] for line in lines] == [content.summary for _, content in chat.said]
-
-    def test_the_image_gives_the_modality_that_the_instruction_leaves_out(self, chat: Chat, mr_file: Path) -> None:
-        result = chat.run("segment the spleen", mr_file)
-        (parsed,) = chat.of_type(Parsed)
-        assert parsed.request.modality.families == ("MR",)
-        assert all("MR" in card for card in result.selection.labels)
-
-    def test_a_dry_run_stops_after_the_plan_and_writes_nothing(self, chat: Chat, ct_file: Path) -> None:
-        result = chat.run("segment the spleen in this CT", ct_file, options=Options(dry_run=True))
-        assert chat.speakers == ROAD[:-1]
-        assert result.plan.models
-        assert not chat.out.exists()
+def test_it_leaves_the_folder_that_segment_leaves(segmenter: Segmenter, ct_file: Path, tmp_path: Path) -> None:
+    talk(build_team(segmenter, ct_file, tmp_path / "team", ONE), "the spleen in this CT")
+    segmenter.segment("the spleen in this CT", ct_file, tmp_path / "segment", ONE)
+    files = [sorted(file.name for file in (tmp_path / name).rglob("*")) for name in ("team", "segment")]
+    assert files[0] == files[1]
+    lines = [(tmp_path / name / "transcript.jsonl").read_text().splitlines() for name in ("team", "segment")]
+    said = [[(line["source"], line["type"]) for line in map(json.loads, own)] for own in lines]
+    assert said[0] == said[1]
+    label_maps = [(tmp_path / name / "segmentation.nii.gz").read_bytes() for name in ("team", "segment")]
+    assert label_maps[0] == label_maps[1]
 
 
-class TestAsking:
-    def test_the_parser_asks_where_two_readings_differ_and_nobody_else_speaks(self, chat: Chat, ct_file: Path) -> None:
-        with pytest.raises(AnswerNeededError) as asked:
-            chat.run("spleen or liver", ct_file)
-        assert asked.value.choices == ("spleen and liver", "spleen", "liver")
-        assert chat.speakers == ["user", "Parser"]
-        assert not chat.out.exists()
-
-    def test_each_choice_is_an_instruction_that_runs(self, chat: Chat, ct_file: Path) -> None:
-        with pytest.raises(AnswerNeededError) as asked:
-            chat.run("spleen or liver", ct_file)
-        result = chat.run(asked.value.choices[2], ct_file, options=Options(dry_run=True))
-        assert [target.id for target in result.selection.request.targets] == ["liver"]
+def test_a_second_task_answers_with_its_own_masks_in_a_folder_of_its_own(
+    segmenter: Segmenter, ct_file: Path, tmp_path: Path
+) -> None:
+    team = build_team(segmenter, ct_file, tmp_path / "out", ONE)
+    first, second = talk(team, "the spleen in this CT", "the liver in this CT")
+    assert isinstance(first[-1], Reported)
+    assert isinstance(second[-1], Reported)
+    assert (first[-1].folder, second[-1].folder) == (str(tmp_path / "out"), str(tmp_path / "out-2"))
+    for folder, structure in (("out", "spleen"), ("out-2", "liver")):
+        record = json.loads((tmp_path / folder / "run.json").read_text())
+        assert [item["id"] for item in record["structures"]] == [structure]
 
 
-class TestTheWaysBack:
-    def test_nothing_matched_goes_back_to_the_parser(self, chat: Chat, ct_file: Path) -> None:
-        with pytest.raises(NoMatchError):
-            chat.run("segment the spinal cord in this CT", ct_file)
-        assert chat.speakers[-1] == "Parser"
-        assert isinstance(chat.said[-2][1], NothingLeft)
-        assert isinstance(chat.said[-1][1], Refused)
-        assert not chat.out.exists()
+def test_what_cannot_be_answered_is_refused_and_leaves_nothing(
+    segmenter: Segmenter, ct_file: Path, tmp_path: Path
+) -> None:
+    (said,) = talk(build_team(segmenter, ct_file, tmp_path / "out"), "the spinal cord in this CT")
+    assert isinstance(said[-1], Refused)
+    assert list(tmp_path.iterdir()) == []
 
-    def test_a_broken_model_goes_back_to_the_label_matcher_and_the_others_go_on(
-        self, chat: Chat, ct_file: Path, models_copy: Path
-    ) -> None:
-        victim = sorted(file for file in models_copy.rglob("checkpoint_final.pth") if "_CT" in str(file))[0]
-        victim.write_bytes(victim.read_bytes()[:5000])
-        result = chat.run("segment the spleen and the liver in this CT", ct_file, models_copy)
-        assert chat.of_type(CardsUnusable)
-        assert len(chat.of_type(Selected)) >= 2
-        assert chat.speakers[-1] == "Reporter"
-        assert any("failed" in warning for warning in result.warnings)
-        record = json.loads((chat.out / "run.json").read_text())
-        assert [item["model"] for item in record["failed"]]
 
-    def test_a_card_without_an_installed_model_is_taken_out_and_named(
-        self, chat: Chat, ct_file: Path, models_copy: Path
-    ) -> None:
-        victim = sorted(file for file in models_copy.rglob("checkpoint_final.pth") if "_CT" in str(file))[0]
-        victim.unlink()
-        result = chat.run("segment the spleen and the liver in this CT", ct_file, models_copy)
-        (unusable,) = chat.of_type(CardsUnusable)
-        assert len(result.selection.labels) == 1
-        assert {item.card for item in unusable.skipped}.isdisjoint(result.selection.labels)
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_without_writing_rights_is_refused_before_the_team_talks(
+    segmenter: Segmenter, ct_file: Path, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="cannot be written"):
+        build_team(segmenter, ct_file, tmp_path / "out")
 
-    def test_no_model_at_all_is_said_and_nothing_is_written(self, chat: Chat, ct_file: Path, tmp_path: Path) -> None:
-        (tmp_path / "empty").mkdir()
-        with pytest.raises(NoModelError):
-            chat.run("segment the spleen in this CT", ct_file, tmp_path / "empty")
-        assert not chat.out.exists()
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_team_talks(segmenter: Segmenter, ct_file: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        build_team(segmenter, ct_file, Path("/proc/nowhere/out"))

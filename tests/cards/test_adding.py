@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from medsegagent.cards import DatasetCard
+from medsegagent.cards.binding import bind
 from medsegagent.cards.checking import check_card
 from medsegagent.vocabulary import load
 
@@ -85,7 +86,9 @@ class TestTheTutorial:
 def found(**changes: Any) -> str:
     """What the check says of a card, as one text."""
     card = {"name": "C", "channel_names": {"0": "CT"}, "labels": {"liver": 1, "spleen": 2}} | changes
-    return " | ".join(f"{item.label}: {item.text}" for item in check_card(DatasetCard.model_validate(card), load()))
+    valid, vocabulary = DatasetCard.model_validate(card), load()
+    findings = check_card(valid, bind(valid, vocabulary), vocabulary)
+    return " | ".join(f"{item.label}: {item.text}" for item in findings)
 
 
 class TestTheCheck:

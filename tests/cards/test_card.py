@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,82 @@ class TestABrokenCard:
     def test_what_is_no_json_object_is_said(self, tmp_path: Path, text: str) -> None:
         with pytest.raises(CardError, match=r"Mine\.json"):
             load_card(written(tmp_path, text))
+
+    @pytest.mark.parametrize(
+        "model_id", ["", ".hidden", "a/.hidden", "a//b", "/a", "a/", "a:", "a/..", "a b", "a\nb", "ä" * 149, "a" * 151]
+    )
+    def test_a_model_id_that_makes_no_safe_folder_is_refused(self, tmp_path: Path, model_id: str) -> None:
+        models = [{"id": model_id, "parts": [{"dataset_folder": "Dataset001_X"}]}]
+        with pytest.raises(CardError, match=r"models\.0\.id"):
+            load_card(written(tmp_path, CARD | {"models": models}))
+
+    @pytest.mark.parametrize(
+        ("source", "field"),
+        [
+            ({"url": ""}, "url"),
+            ({"url": "file:///etc/passwd"}, "url"),
+            ({"url": "ftp://example.org/m.zip"}, "url"),
+            ({"url": "http:///m.zip"}, "url"),
+            ({"url": "https://user:secret@example.org/m.zip"}, "url"),
+            ({"url": "https://example.org@evil.test/m.zip"}, "url"),
+            ({"url": "https://example.org/m.zip\r\nHost: evil.test"}, "url"),
+            ({"url": "https://example.org/\u202epiz.m"}, "url"),
+            ({"url": "javascript:alert(1)"}, "url"),
+            ({"url": "/etc/passwd"}, "url"),
+            ({"archive": "../../etc/passwd"}, "archive"),
+            ({"archive": ".hidden"}, "archive"),
+            ({"archive": "a\\b.zip"}, "archive"),
+            ({"size": -1}, "size"),
+            ({"sha256": "<html>"}, "sha256"),
+        ],
+    )
+    def test_a_source_that_is_no_file_on_the_web_is_refused(
+        self, tmp_path: Path, source: dict[str, Any], field: str
+    ) -> None:
+        part = {"dataset_folder": "Dataset001_X", "source": {"url": "https://example.org/m.zip"} | source}
+        with pytest.raises(CardError, match=rf"models\.0\.parts\.0\.source\.{field}"):
+            load_card(written(tmp_path, CARD | {"models": [{"id": "m", "parts": [part]}]}))
+
+    @pytest.mark.parametrize(
+        ("entry", "part"),
+        [
+            ({"tile_step_size": 1e-9}, {}),
+            ({"spacing_mm": [0.0, 1.0, 1.0]}, {}),
+            ({"crop": {"model": "../x", "labels": ["a"]}}, {}),
+            ({"crop": {"model": "x", "labels": ["a"], "margin_mm": 1e300}}, {}),
+            ({}, {"folds": [-1]}),
+            ({}, {"folds": [10**9]}),
+            ({}, {"dataset_folder": "Dataset001_" + "x" * 300}),
+            ({}, {"trainer": "T" * 200, "plans": "P" * 200}),
+            ({}, {"checkpoint": ".pth"}),
+            ({}, {"labels": {"liver": 10**12}}),
+        ],
+    )
+    def test_a_number_or_name_that_would_end_in_trouble_is_refused(
+        self, tmp_path: Path, entry: dict[str, Any], part: dict[str, Any]
+    ) -> None:
+        models = [{"id": "m", "parts": [{"dataset_folder": "Dataset001_X"} | part]} | entry]
+        with pytest.raises(CardError, match=r"models\.0"):
+            load_card(written(tmp_path, CARD | {"models": models}))
+
+    @pytest.mark.parametrize("labels", [{"9" * 5000: "liver"}, {"x" * 1000: 1}, {str(i): i + 1 for i in range(5000)}])
+    def test_labels_beyond_all_measure_are_refused(self, tmp_path: Path, labels: dict[str, Any]) -> None:
+        with pytest.raises(CardError, match="labels"):
+            load_card(written(tmp_path, CARD | {"labels": labels}))
+
+    @pytest.mark.parametrize("others", [1, 60])
+    def test_pipes_devices_folders_and_links_to_nowhere_do_not_take_the_others_down(
+        self, tmp_path: Path, others: int
+    ) -> None:
+        os.mkfifo(tmp_path / "Pipe.json")
+        (tmp_path / "Zero.json").symlink_to("/dev/zero")
+        (tmp_path / "Lost.json").symlink_to("nowhere")
+        (tmp_path / "Folder.json").mkdir()
+        for number in range(others):
+            written(tmp_path, CARD | {"name": f"Mine{number}"}, f"Mine{number}.json")
+        library = Library.load(tmp_path)
+        assert len(library) == others
+        assert {Path(problem.where).stem for problem in library.problems} == {"Pipe", "Zero", "Lost", "Folder"}
 
     def test_it_does_not_take_the_others_down(self, tmp_path: Path) -> None:
         written(tmp_path, CARD)

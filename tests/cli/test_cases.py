@@ -17,9 +17,9 @@ import pytest
 
 from medsegagent.phantom import CARDS, MODELS
 from medsegagent.reporting.case_table import CaseOutcome, write_case_table
-from medsegagent.road.batch import segment_case, segment_cases
-from medsegagent.road.case_sources import Case
-from medsegagent.road.run import Options
+from medsegagent.road.batch import segment_cases
+from medsegagent.road.case_sources import ListedCase
+from medsegagent.road.segmenter import Segmenter
 
 Answer = tuple[int, str, str]
 WITH = ("--library", CARDS, "--models-dir", MODELS, "--device", "cpu")
@@ -87,9 +87,9 @@ def test_a_bad_case_stops_no_other_and_a_restart_does_only_what_is_left(
 
 
 def test_networks_stay_in_memory_from_case_to_case(ct_file: Path, models_copy: Path, tmp_path: Path) -> None:
-    cases = [Case(name, {"": ct_file}, "the spleen in this CT") for name in ("a", "b")]
-    how = {"library": CARDS, "models_dir": models_copy, "options": Options(device="cpu")}
-    outcomes = segment_cases(cases, tmp_path / "out", **how)
+    cases = [ListedCase(name, {"": ct_file}, "the spleen in this CT") for name in ("a", "b")]
+    segmenter = Segmenter(CARDS, models_dir=models_copy, device="cpu")
+    outcomes = segment_cases(cases, tmp_path / "out", segmenter)
     assert next(outcomes).status == "done"
     for file in models_copy.rglob("checkpoint_final.pth"):  # a second look at the disk would fail
         times = file.stat().st_atime_ns, file.stat().st_mtime_ns
@@ -157,7 +157,8 @@ def test_the_folder_of_one_run_is_no_place_for_many(cli: Callable[..., Answer], 
 def test_an_earlier_record_that_is_damaged_is_no_finished_run(tmp_path: Path, ct_file: Path) -> None:
     for text in ("", "[]", '{"asked": 1}', "\0"):
         (tmp_path / "run.json").write_text(text)
-        outcome = segment_case(Case("a", {"": ct_file}, "liver"), tmp_path, library=CARDS, models_dir=MODELS)
+        cases = [ListedCase("a", {"": ct_file}, "liver")]
+        (outcome,) = segment_cases(cases, tmp_path, Segmenter(CARDS, models_dir=MODELS))
         assert (outcome.status, outcome.exit_code) == ("failed", 5)
         assert "--overwrite" in outcome.message
 
@@ -166,7 +167,8 @@ def test_a_bug_in_one_case_is_its_outcome(tmp_path: Path) -> None:
     def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError("by zero")
 
-    outcome = segment_case(Case("a", {}, "liver"), tmp_path / "a", run=broken)  # type: ignore[arg-type]
+    cases = [ListedCase("a", {}, "liver")]
+    (outcome,) = segment_cases(cases, tmp_path / "out", Segmenter(CARDS, models_dir=MODELS), run_case=broken)
     assert (outcome.exit_code, outcome.message) == (1, "a bug in medsegagent: ZeroDivisionError: by zero")
 
 

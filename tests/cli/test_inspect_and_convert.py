@@ -58,6 +58,44 @@ def test_inspect_of_nothing_is_bad_input(cli: Callable[..., Any], tmp_path: Path
     assert "no image" in answer.err
 
 
+def test_inspect_of_what_cannot_be_used_fails_and_says_what_to_give(cli: Callable[..., Any], tmp_path: Path) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"no image")
+    folder = save(slices(ball()), tmp_path / "ct", lambda i: f"{i}.dcm")
+    for path, words in (
+        (bad, "not a NIfTI image"),
+        (folder / "3.dcm", f"give the folder that holds the series: {folder}"),
+    ):
+        for more in ([], ["--json"]):
+            answer = cli("inspect", path, *more)
+            assert answer.code == ExitCode.BAD_INPUT
+            assert words in answer.out + answer.err
+    assert cli("inspect", folder).code == ExitCode.OK
+
+
+def test_inspect_reads_a_series_without_identifiers(cli: Callable[..., Any], tmp_path: Path) -> None:
+    case = slices(ball())
+    for dataset in case:
+        dataset.SOPClassUID = dataset.SOPInstanceUID = dataset.SeriesInstanceUID = dataset.StudyInstanceUID = None
+        dataset.SeriesNumber = None
+    (tmp_path / "ct").mkdir()
+    for number, dataset in enumerate(case):
+        dataset.save_as(tmp_path / "ct" / str(number), enforce_file_format=False)
+    answer = cli("inspect", tmp_path / "ct", "--json")
+    assert answer.code == ExitCode.OK
+    assert [item["size"] for item in json.loads(answer.out)["findings"]] == [[20, 24, 12]]
+    sitk.WriteImage(sitk.GetImageFromArray((ball() > 0).astype(np.uint8)), str(tmp_path / "liver.nii.gz"))
+    answer = cli(
+        *("convert", tmp_path / "liver.nii.gz", "--to", "dicom-seg"),
+        "--reference",
+        tmp_path / "ct",
+        "-o",
+        tmp_path / "o",
+    )
+    assert answer.code == ExitCode.BAD_INPUT
+    assert "to which a DICOM result must refer" in answer.err
+
+
 def test_convert_writes_each_format_asked_for_and_names_the_files(cli: Callable[..., Any], tmp_path: Path) -> None:
     source = save(slices(ball()), tmp_path / "ct")
     image = sitk.GetImageFromArray((ball() > 0).astype(np.uint8))

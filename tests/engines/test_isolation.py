@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 from tiny_models import make_volume, plan_for, write_model
 
+from medsegagent.engines.base import Failure, Prediction
 from medsegagent.engines.isolation import predict_isolated
-from medsegagent.engines.nnunet.runner import predict
-from medsegagent.engines.prediction import Failure, Prediction
+from medsegagent.engines.run import predict
 
 
 def test_a_killed_model_is_a_failure_and_the_next_answers_as_in_process(tmp_path: Path) -> None:

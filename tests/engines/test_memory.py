@@ -10,23 +10,25 @@ import pytest
 import torch
 from tiny_models import make_volume, plan_for, write_model
 
-from medsegagent.engines.cache import WarmNetworks
-from medsegagent.engines.memory import Free, Need, Placement, estimate, fallbacks, free_memory, place
+from medsegagent.engines import by_kind
+from medsegagent.engines.base import Prediction
+from medsegagent.engines.memory import Free, Need, Placement, fallbacks, free_memory, place
 from medsegagent.engines.nnunet import label_map
+from medsegagent.engines.nnunet.engine import NnunetEngine
 from medsegagent.engines.nnunet.label_map import label
+from medsegagent.engines.nnunet.need import estimate
 from medsegagent.engines.nnunet.network import load_network
 from medsegagent.engines.nnunet.prepare import prepare
-from medsegagent.engines.nnunet.runner import predict
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.run import predict
 from medsegagent.errors import ModelError
-from medsegagent.planning.plan import InstalledPart
+from medsegagent.models.installed import NnunetFolder
 
 GB = 10**9
 NEED = Need(logits=10 * GB, tile=GB, rest=GB)
 
 
-def part(folder: Path) -> InstalledPart:
-    return InstalledPart(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={})
+def part(folder: Path) -> NnunetFolder:
+    return NnunetFolder(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={})
 
 
 @pytest.mark.parametrize(
@@ -94,7 +96,7 @@ import resource, sys
 sys.path[:0] = {[str(Path(__file__).parent), *sys.path]!r}
 from pathlib import Path
 from tiny_models import make_volume, plan_for
-from medsegagent.engines.nnunet.runner import predict
+from medsegagent.engines.run import predict
 import torch, nnunetv2.preprocessing.preprocessors.default_preprocessor, medsegagent.engines.nnunet.cells
 torch.set_num_threads(1)
 volume = make_volume((150, 150, 150), (1.0, 1.0, 1.0))
@@ -110,23 +112,23 @@ print(outcome.reason)
 def test_networks_stay_warm_until_others_need_the_room_or_their_files_change(tmp_path: Path) -> None:
     folders = [write_model(tmp_path, name=f"Dataset90{n}_Toy", seed=n) for n in (1, 2)]
     one, two = (part(folder) for folder in folders)
-    roomy, tight = WarmNetworks(), WarmNetworks(limit=1)
-    first = roomy.get(one)
-    roomy.get(two)
-    assert roomy.get(one) is first
-    first = tight.get(one)
-    assert tight.get(one) is first
-    tight.get(two)
-    assert tight.get(one) is not first
-    first = roomy.get(one)
+    roomy, tight = NnunetEngine(keep_bytes=2**30), NnunetEngine(keep_bytes=1)
+    first = roomy.network(one)
+    roomy.network(two)
+    assert roomy.network(one) is first
+    first = tight.network(one)
+    assert tight.network(one) is first
+    tight.network(two)
+    assert tight.network(one) is not first
+    first = roomy.network(one)
     (one.folder / "plans.json").touch()
-    assert roomy.get(one) is not first
+    assert roomy.network(one) is not first
 
 
 def test_a_warm_network_answers_as_a_cold_one(tmp_path: Path) -> None:
-    plan, networks = plan_for(write_model(tmp_path)), WarmNetworks()
+    plan, engines = plan_for(write_model(tmp_path)), by_kind([NnunetEngine(keep_bytes=2**30)])
     cold: Any = next(predict(plan, [make_volume()]))
     for _ in range(2):
-        warm: Any = next(predict(plan, [make_volume()], networks=networks))
+        warm: Any = next(predict(plan, [make_volume()], engines=engines))
         assert isinstance(warm, Prediction)
         assert np.array_equal(warm.masks["thing"], cold.masks["thing"])

@@ -11,7 +11,8 @@ import numpy as np
 import SimpleITK
 
 from medsegagent.images.volume import Grid, ModalityEvidence, Volume
-from medsegagent.planning.plan import InstalledModel, InstalledPart, PartValues, Plan, PlannedModel, PlannedTarget
+from medsegagent.models.installed import NnunetFolder, NnunetModel
+from medsegagent.planning.plan import PartValues, Plan, PlannedModel, PlannedTarget
 
 Labels = Mapping[str, int | Sequence[int]]
 PLAIN: Labels = {"background": 0, "liver": 1, "spleen": 2, "kidney": 3}
@@ -170,10 +171,10 @@ def plan_for(*folders: Path, values: Sequence[int] = (1,), folds: Sequence[int] 
     """A plan that asks each model for one target made of its own values."""
     models = tuple(
         PlannedModel(
-            model=InstalledModel(
+            model=NnunetModel(
                 id=f"{folder.parent.name}",
                 card="Toy",
-                parts=(InstalledPart(folder=folder, folds=tuple(folds), checkpoint="checkpoint_final.pth", labels={}),),
+                parts=(NnunetFolder(folder=folder, folds=tuple(folds), checkpoint="checkpoint_final.pth", labels={}),),
                 channels=("0",),
                 voter=folder.parent.name,
                 **options,

@@ -13,7 +13,7 @@ from rich.console import Console
 from medsegagent.cards.library import Library
 from medsegagent.errors import OutputError
 from medsegagent.evaluation.bench import Bench, read_bench
-from medsegagent.evaluation.compare import comparison_page, read_runs, runs_of, show_comparison
+from medsegagent.evaluation.compare import comparison_page, read_runs, runs_of, show_comparison, write_comparison
 from medsegagent.evaluation.patterns import Answer
 from medsegagent.evaluation.records import Header
 from medsegagent.evaluation.results import Evaluation
@@ -92,3 +92,15 @@ def test_workers_ask_at_the_same_time_and_lose_nothing(bench: Bench, library: Li
     found = run_bench(bench, answer, header, library, folder=tmp_path / "r", workers=4)
     assert found.accuracy.rates.all_found == 1
     assert len(found.files["record"].read_text().splitlines()) == 1 + len(ROWS)
+
+
+def test_a_page_replaces_a_page_and_nothing_else(bench: Bench, library: Library, tmp_path: Path) -> None:
+    runs = runs_of([run(bench, library, tmp_path / "r", "C2F", 0, 4)])
+    page = tmp_path / "page.html"
+    for _ in range(2):
+        write_comparison(runs, page)
+    results = tmp_path / "results.json"
+    results.write_text("years of work")
+    with pytest.raises(OutputError, match="no comparison, and stays"):
+        write_comparison(runs, results)
+    assert results.read_text() == "years of work"

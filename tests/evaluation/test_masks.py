@@ -102,6 +102,55 @@ def scored(prediction: Path, reference: Path, **mapping: str) -> dict[str, float
     return {item.target: round(item.dice, 3) for item in found.scores}
 
 
+class TestEmptyMasks:
+    @pytest.fixture
+    def folders(self, tmp_path: Path) -> tuple[Path, Path]:
+        """Case a is right, b is empty in the prediction, c in the reference, d in both, e is damaged."""
+        ours, theirs = tmp_path / "ours", tmp_path / "theirs"
+        for name, mine, truth in (("a", 1, 1), ("b", 0, 1), ("c", 1, 0), ("d", 0, 0), ("e", 1, 1)):
+            write(ours / f"{name}.nii.gz", {}, **({"v1": box(2, 2, 2)} if mine else {}))
+            write(theirs / f"{name}.nii.gz", {}, **({"v1": box(2, 2, 2)} if truth else {}))
+        (ours / "e.nii.gz").write_bytes(b"no image")
+        return ours, theirs
+
+    def test_are_scored_and_end_nothing(self, folders: tuple[Path, Path]) -> None:
+        found = evaluate(*folders, mapping={}, tolerance_mm=2)
+        scores = {item.case: (item.target, item.dice) for item in found.scores}
+        assert scores["a"] == ("label 1", 1)
+        assert scores["b"] == ("label 1", 0)
+        assert scores["c"] == ("label 1", 0)
+        assert scores["d"][0] == "label 1"
+        assert math.isnan(scores["d"][1])
+        assert found.failed == ("e",)
+        assert any(text.startswith("e: not compared") for text in found.warnings)
+        assert any("prediction and reference are empty" in text for text in found.warnings)
+
+    def test_through_the_command_line(
+        self, cli: Callable[..., Any], folders: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        answer = cli("evaluate", "masks", *folders, "-o", tmp_path / "out")
+        assert answer.code == ExitCode.CASES_FAILED
+        assert "not a NIfTI image" in answer.err
+        assert (tmp_path / "out" / "scores.csv").is_file()
+        alone = [folder / "d.nii.gz" for folder in folders]
+        assert cli("evaluate", "masks", *alone).code == ExitCode.OK
+
+    def test_a_full_mask_is_a_mask(self, tmp_path: Path) -> None:
+        full = write(tmp_path / "a.nii.gz", {}, v1=np.ones((30, 34, 38), bool))
+        assert scored(full, full) == {"label 1": 1}
+
+
+def test_grids_that_differ_say_how(truth: Path, tmp_path: Path) -> None:
+    image = sitk.Flip(sitk.ReadImage(str(truth))[:, :, 2:], [True, False, False])
+    sitk.WriteImage(image, str(tmp_path / "pred.nii.gz"))
+    found = evaluate(tmp_path / "pred.nii.gz", truth, mapping={"1": "liver"}, tolerance_mm=2)
+    said = found.warnings[0]
+    assert "size 38x34x28 against 38x34x30" in said
+    assert "orientation RPS against LPS" in said
+    assert "origin" in said
+    assert "spacing" not in said
+
+
 class TestPairing:
     def test_targets_meet_by_meaning_whatever_they_are_called_and_numbered(self, truth: Path, tmp_path: Path) -> None:
         names = {7: "Left_Kidney", 5: "right kidney", 9: "Liver"}

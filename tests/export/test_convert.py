@@ -155,5 +155,5 @@ def test_a_seg_nrrd_that_points_at_another_file_is_refused(tmp_path: Path) -> No
     file.write_text(
         header + "space directions: (1,0,0) (0,1,0) (0,0,1)\nspace origin: (0,0,0)\ndata file: /etc/passwd\n\n"
     )
-    with pytest.raises(ImageError, match="in another file"):
+    with pytest.raises(ImageError, match="outside its folder"):
         read_segments(file)

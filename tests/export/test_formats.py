@@ -24,7 +24,9 @@ from medsegagent.export.segment import Coding, Segment, Segments
 from medsegagent.images.dicom import read_dicom, read_source
 from medsegagent.images.volume import Grid
 
-TURNS = {"axial": AXIAL, "sagittal": SAGITTAL, "coronal": CORONAL, "oblique": OBLIQUE}
+FLIPPED = (1.0, 0, 0, 0, -1, 0)
+"""Axial, its rows from back to front, as some anonymisers and reconstructions store it."""
+TURNS = {"axial": AXIAL, "sagittal": SAGITTAL, "coronal": CORONAL, "oblique": OBLIQUE, "flipped": FLIPPED}
 SHAPE = (16, 40, 36)
 
 

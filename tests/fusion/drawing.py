@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.base import Prediction
 from medsegagent.fusion.segmentation import Segmentation
 from medsegagent.fusion.vote import fuse
 from medsegagent.images.boxed import Boxed

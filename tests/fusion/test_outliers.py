@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from medsegagent import match
 from medsegagent.cards.library import Library
-from medsegagent.engines.nnunet.runner import predict
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.base import Prediction
+from medsegagent.engines.installed import find_installed
+from medsegagent.engines.run import predict
 from medsegagent.fusion.outliers import find_outliers
 from medsegagent.fusion.segmentation import Structure
 from medsegagent.fusion.vote import fuse
@@ -24,7 +25,6 @@ from medsegagent.images.geometry import patient_axes
 from medsegagent.images.read import read_volume
 from medsegagent.images.volume import Grid
 from medsegagent.language.request import Target
-from medsegagent.models.store import find_installed
 from medsegagent.phantom import CARDS, MODELS
 from medsegagent.planning.planner import plan
 

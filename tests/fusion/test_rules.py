@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.base import Prediction
 from medsegagent.errors import UsageError
 from medsegagent.fusion.rules import RULES
 from medsegagent.fusion.tally import count

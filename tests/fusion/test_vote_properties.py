@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.base import Prediction
 from medsegagent.fusion.overlap import label_map, overlapping
 from medsegagent.fusion.vote import fuse
 from medsegagent.images.boxed import Boxed

@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from medsegagent.images.modality import estimate_modality
+from medsegagent.images.modality import about_guess, estimate_modality, looks_like_labels, not_hounsfield
 from medsegagent.images.read import read_volume
 
 SURE = 0.9
@@ -65,3 +65,54 @@ def test_a_constant_image_says_nothing() -> None:
 @pytest.mark.parametrize(("name", "family"), [("ct_abdomen", "CT"), ("ct_slab", "CT"), ("mr_slab", "MR")])
 def test_real_scans_are_recognised(shared: Callable[[str], Path], name: str, family: str) -> None:
     assert read_volume(shared(f"{name}.nii.gz")).evidence.family == family
+
+
+class TestWhatIsSaid:
+    def test_a_guess_is_said_unless_the_request_names_the_modality(self) -> None:
+        image = np.rint(body(50, -1000))
+        evidence = estimate_modality(image)
+        (said,) = about_guess(evidence, image, None)
+        assert "taken for CT by its intensities" in said
+        assert about_guess(evidence, image, "CT") == ()
+
+    @pytest.mark.parametrize(
+        ("image", "words"),
+        [
+            (np.rint(body(50, -1000)) + 1024, "subtract 1024"),
+            (np.clip(np.rint(body(50, -1000)) + 1024, 0, 4095), "subtract 1024"),
+            ((np.clip(body(50, -1000), -1024, 3071) + 1024) / 4095, "at most 1"),
+            (np.rint((np.clip(body(50, -1000), -1024, 3071) + 1024) / 4095 * 255), "8 bits"),
+            (np.where(body(50, -1000) < -500, -2000, body(50, -1000) + 1024), "subtract 1024"),
+            (body(50, -1000) - 1024, "soft tissue"),
+            (np.clip(body(50, -1000), -150, 250), "cropped or windowed"),
+        ],
+    )
+    def test_a_ct_that_is_not_in_hounsfield_units_says_what_to_do(self, image: NDArray[np.float32], words: str) -> None:
+        (said,) = not_hounsfield(image.astype(np.float32))
+        assert words in said
+
+    @pytest.mark.parametrize("padding", [-1000, -2048, -3024, -32768])
+    def test_a_ct_in_hounsfield_units_is_no_reason(self, padding: int) -> None:
+        image = np.rint(body(50, -1000))
+        image[:, :6] = padding
+        assert not_hounsfield(image) == ()
+
+    @pytest.mark.parametrize("values", [(1,), (1, 2), tuple(range(1, 118))])
+    def test_a_label_map_given_as_an_image_is_said(self, values: tuple[int, ...]) -> None:
+        labels = np.zeros((4 * len(values) + 4, 20, 20), np.float32)
+        for number, value in enumerate(values):
+            labels[4 * number : 4 * number + 4, 3:17, 4:15] = value
+        assert "mask or label map" in looks_like_labels(labels)[0]
+
+    def test_an_image_is_no_label_map(self) -> None:
+        for image in (np.rint(body(50, -1000)), np.abs(np.rint(body(400, 5))), np.rint(np.abs(body(90, 5, 2)))):
+            assert looks_like_labels(image) == ()
+
+
+@pytest.mark.parametrize("name", ["ct_abdomen", "ct_slab", "mr_slab"])
+def test_nothing_is_said_about_real_scans_but_that_their_modality_was_guessed(
+    shared: Callable[[str], Path], name: str
+) -> None:
+    family = name[:2].upper()
+    assert read_volume(shared(f"{name}.nii.gz"), family=family).warnings == ()
+    assert len(read_volume(shared(f"{name}.nii.gz")).warnings) == 1

@@ -179,7 +179,7 @@ class TestBadFiles:
     ) -> None:
         path = sitk_file(tmp_path / name, voxels)
         path.write_bytes(path.read_bytes()[:5000])
-        assert "not a readable image" in refusal(path)
+        assert "truncated" in refusal(path)
 
     def test_an_absurd_size_before_any_memory_is_taken(self, refusal: Callable[[Path], str], nifti: Nifti) -> None:
         path = nifti("huge.nii", dim=[3, 32000, 32000, 32000, 1, 1, 1, 1])
@@ -200,12 +200,14 @@ class TestWarnings:
         assert "left and right cannot be known" in volume.warnings[0]
 
     def test_two_positions_in_one_header_are_said(self, nifti: Nifti) -> None:
-        volume = read_volume(nifti("two.nii", qform_code=1, sform_code=4, srow_x=[1.5, 0, 0, 40]))
+        volume = read_volume(nifti("two.nii", qform_code=1, sform_code=4, srow_x=[1.5, 0, 0, 40]), family="CT")
         assert len(volume.warnings) == 1
         assert "place the image differently" in volume.warnings[0]
 
-    def test_a_clean_header_gives_none(self, nifti: Nifti) -> None:
-        assert read_volume(nifti()).warnings == ()
+    def test_a_clean_header_gives_none_but_that_the_modality_was_guessed(self, nifti: Nifti) -> None:
+        assert read_volume(nifti(), family="CT").warnings == ()
+        (warning,) = read_volume(nifti()).warnings
+        assert "taken for CT by its intensities" in warning
 
 
 class TestSeveralChannels:

@@ -155,13 +155,13 @@ class TestModality:
         assert read("brain on T1 MRI").modality.subtypes == ("T1",)
 
     def test_a_given_modality_replaces_the_one_that_is_said(self) -> None:
-        request = with_modality(read("liver in CT"), "MR T1")
+        request = with_modality(read("liver in CT"), "MR T1", VOCABULARY)
         assert (request.modality.families, request.modality.subtypes) == (("MR",), ("T1",))
-        assert with_modality(request, "PET/CT").modality.combined
+        assert with_modality(request, "PET/CT", VOCABULARY).modality.combined
 
     def test_a_given_modality_that_is_none_is_refused(self) -> None:
         with pytest.raises(UsageError, match="is no modality"):
-            with_modality(read("liver"), "spleen")
+            with_modality(read("liver"), "spleen", VOCABULARY)
 
 
 class TestRefusals:

@@ -3,13 +3,15 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
 import httpx
 import pytest
-from archive_server import ArchiveServer, in_turn, redirect, running, serve
+from archive_server import ArchiveServer, Handler, in_turn, redirect, running, serve
 
 from medsegagent.errors import ModelError, NoModelError, OutputError
 from medsegagent.models import download as module
@@ -104,6 +106,91 @@ def test_a_file_beyond_the_limit_is_refused_before_it_is_fetched(server: Archive
     server.routes["/m.zip"] = lambda handler: handler.answer(200, b"", announced=module.SIZE_LIMIT + 1)
     with pytest.raises(ModelError, match="more than 32 GiB"):
         download(server.url("/m.zip"), target, patience=QUICK)
+
+
+@pytest.mark.parametrize(
+    "announced", ["-1", "9" * 400, "5, 6", "x", "\xb2"], ids=["negative", "huge", "two", "a letter", "a small 2"]
+)
+def test_an_announced_size_that_is_none_is_a_failed_download(
+    server: ArchiveServer, target: Path, announced: str
+) -> None:
+    def route(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", announced)
+        handler.end_headers()
+        handler.wfile.write(DATA)
+        handler.close_connection = True
+
+    server.routes["/m.zip"] = route
+    with pytest.raises((NoModelError, ModelError)):
+        download(server.url("/m.zip"), target, patience=QUICK)
+    assert not target.exists()
+
+
+def test_an_announced_size_that_never_comes_ends(server: ArchiveServer, target: Path) -> None:
+    def route(handler: Handler) -> None:
+        handler.close_connection = True
+        handler.answer(200, DATA[:100], announced=len(DATA))
+
+    server.routes["/m.zip"] = route
+    with pytest.raises(NoModelError, match="3 times in a row"):
+        download(server.url("/m.zip"), target, patience=QUICK)
+    assert len(server.requests) == 3
+
+
+def test_a_part_is_not_taken_for_the_rest(server: ArchiveServer, target: Path) -> None:
+    """Asked to go on at a byte, the server gives a piece of the rest; and a piece of a file to who asked for it all."""
+
+    def piece(handler: Handler) -> None:
+        some = f"bytes 70000-70004/{len(DATA)}"
+        handler.answer(206, DATA[70_000:70_005], Content_Range=some, ETag='"v1"')
+
+    server.routes["/m.zip"] = in_turn(serve(DATA, cuts=(70_000,)), piece, serve(DATA))
+    download(server.url("/m.zip"), target, patience=Patience(attempts=5, pause_s=0.01))
+    assert target.read_bytes() == DATA
+    unasked = lambda handler: handler.answer(206, DATA[:5], Content_Range=f"bytes 0-4/{len(DATA)}")  # noqa: E731
+    server.routes["/n.zip"] = in_turn(unasked, serve(DATA))
+    download(server.url("/n.zip"), target, patience=QUICK)
+    assert target.read_bytes() == DATA
+
+
+def test_a_server_that_sends_a_byte_now_and_then_is_given_up(server: ArchiveServer, target: Path) -> None:
+    def drip(handler: Handler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(DATA)))
+        handler.end_headers()
+        with suppress(OSError):
+            for at in range(10_000):
+                handler.wfile.write(DATA[at : at + 1])
+                handler.wfile.flush()
+                time.sleep(0.01)
+
+    server.routes["/m.zip"] = drip
+    with pytest.raises(NoModelError, match="bytes per second"):
+        download(server.url("/m.zip"), target, patience=Patience(attempts=2, timeout_s=0.3, pause_s=0.01, slowest=1e5))
+
+
+def test_a_web_page_is_not_an_archive(server: ArchiveServer, target: Path) -> None:
+    server.routes["/m.zip"] = lambda handler: handler.answer(200, b"<html>", Content_Type="text/html")
+    with pytest.raises(NoModelError, match=r"a web page.*browser"):
+        download(server.url("/m.zip"), target, patience=QUICK)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "private",
+    [
+        *("127.0.0.1", "10.1.2.3", "169.254.169.254", "192.168.0.1", "100.64.0.1", "0.0.0.0"),
+        *("[::1]", "[fe80::1]", "[fd00::1]", "[::ffff:10.0.0.1]", "2130706433", "localhost"),
+    ],
+)
+def test_a_redirect_from_the_internet_into_a_private_network_is_refused(private: str) -> None:
+    check = module.refuse_private("https://8.8.8.8/m.zip")
+    check(httpx.Request("GET", "https://8.8.8.8/elsewhere.zip"))
+    check(httpx.Request("GET", "https://9.9.9.9/m.zip"))
+    with pytest.raises(NoModelError, match="private network"):
+        check(httpx.Request("GET", f"https://{private}/m.zip"))
+    module.refuse_private("http://192.168.7.7/m.zip")(httpx.Request("GET", f"https://{private}/m.zip"))
 
 
 def test_a_missing_file_is_not_asked_for_twice(server: ArchiveServer, target: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,12 +14,12 @@ from trained import INNER, LABELS, WEIGHTS, model_files, write_folder, write_zip
 
 from medsegagent.cards.card import DatasetCard
 from medsegagent.cards.library import Library
+from medsegagent.engines.installed import discover
 from medsegagent.errors import AnswerNeededError, ModelError, NoModelError, UsageError
 from medsegagent.models.download import Patience
 from medsegagent.models.install import Installation, InstalledFolder, address, install
 from medsegagent.models.inventory import remove, verify
 from medsegagent.models.own_store import ModelHome, default_home, folder_name
-from medsegagent.models.store import discover
 
 
 @pytest.fixture
@@ -193,6 +194,41 @@ def test_a_bad_archive_leaves_nothing_behind(
         add(toy(server), home)
     assert home.roots() == {}
     assert leftovers(home) == []
+
+
+@pytest.mark.parametrize("page", [b"<html>Please log in</html>", b"Please log in"])
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/zip"])
+def test_the_login_page_of_a_network_is_not_remembered_as_the_archive(
+    server: ArchiveServer, home: ModelHome, tmp_path: Path, page: bytes, kind: str
+) -> None:
+    server.routes["/toy.zip"] = lambda handler: handler.answer(200, page, Content_Type=kind)
+    with pytest.raises((ModelError, NoModelError), match=r"web page|not a zip archive"):
+        add(toy(server), home)
+    assert leftovers(home) == []
+    assert not (home.folder / "hashes.json").exists()
+    server.routes["/toy.zip"] = serve(archive_of(tmp_path))
+    assert add(toy(server), home)[0].new
+    assert len(json.loads((home.folder / "hashes.json").read_text())) == 1
+
+
+def test_an_archive_that_cannot_be_used_is_not_remembered(
+    server: ArchiveServer, home: ModelHome, tmp_path: Path
+) -> None:
+    bad = model_files() | {f"Dataset900_Toy/{INNER}/plans.json": b"no json"}
+    server.routes["/toy.zip"] = serve(write_zip(tmp_path / "bad.zip", bad).read_bytes())
+    with pytest.raises(ModelError):
+        add(toy(server), home)
+    server.routes["/toy.zip"] = serve(archive_of(tmp_path), tag='"v2"')
+    assert add(toy(server), home)[0].new
+
+
+def test_a_mirror_that_is_a_folder_of_pipes_is_a_clear_error(
+    server: ArchiveServer, home: ModelHome, tmp_path: Path
+) -> None:
+    (tmp_path / "mirror" / "toy+one").mkdir(parents=True)
+    os.mkfifo(tmp_path / "mirror" / "toy+one" / "toy.zip")
+    with pytest.raises(ModelError, match="no regular file"):
+        add(toy(server), home, mirror=str(tmp_path / "mirror"))
 
 
 def test_a_missing_archive_says_what_to_do(server: ArchiveServer, home: ModelHome) -> None:

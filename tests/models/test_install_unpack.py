@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import random
+import re
 import shutil
 import stat
 import zipfile
@@ -13,16 +16,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from trained import INNER, WEIGHTS, model_files, write_folder, write_zip
 
-from medsegagent.cards.card import ModelPart
+from medsegagent.cards.card import NnunetPart
 from medsegagent.errors import ModelError, OutputError
 from medsegagent.models.unpack import Unpacked, open_source, take_model
 
 
-def part(**fields: Any) -> ModelPart:
-    return ModelPart.model_validate({"dataset_folder": "Dataset900_Toy"} | fields)
+def part(**fields: Any) -> NnunetPart:
+    return NnunetPart.model_validate({"dataset_folder": "Dataset900_Toy"} | fields)
 
 
-def take(source: Path, into: Path, wanted: ModelPart | None = None) -> Unpacked:
+def take(source: Path, into: Path, wanted: NnunetPart | None = None) -> Unpacked:
     with open_source(source) as tree:
         return take_model(tree, wanted or part(), into, str(source))
 
@@ -167,12 +170,83 @@ def test_a_damaged_archive_is_a_clear_error(tmp_path: Path) -> None:
     at = content.index(b"checkpoint_final.pth") + 25
     content[at] ^= 0xFF
     archive.write_bytes(bytes(content))
-    with pytest.raises(ModelError, match="not a zip archive that can be read"):
+    with pytest.raises(ModelError, match=r"checkpoint_final\.pth in it cannot be read"):
         take(archive, tmp_path / "out")
     for text in (b"", b"<html>not found</html>", bytes(content[: len(content) // 2])):
         archive.write_bytes(text)
         with pytest.raises(ModelError, match="not a zip archive that can be read"):
             take(archive, tmp_path / "out")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_damaged_member_is_the_archives_fault_however_it_is_packed(tmp_path: Path, method: int) -> None:
+    archive = tmp_path / "m.zip"
+    with zipfile.ZipFile(archive, "w", method) as packed:
+        for name, content in model_files().items():
+            packed.writestr(name, content)
+    take(archive, tmp_path / "good")
+    with zipfile.ZipFile(archive) as packed:
+        info = packed.getinfo(f"Dataset900_Toy/{INNER}/fold_0/checkpoint_final.pth")
+    whole = archive.read_bytes()
+    start = info.header_offset + 30 + len(info.filename)
+    refused = 0
+    for at in range(min(info.compress_size, 100)):
+        archive.write_bytes(whole[: start + at] + bytes([whole[start + at] ^ 0x55]) + whole[start + at + 1 :])
+        try:
+            take(archive, tmp_path / "out")
+        except ModelError:
+            refused += 1
+        else:  # some bits mean nothing
+            assert (tmp_path / "out/fold_0/checkpoint_final.pth").read_bytes() == WEIGHTS
+    assert refused
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(6, b"\x63\x00"), (8, b"\x01\x00"), (8, b"\x00\x08"), (10, b"\x62\x00"), (42, b"\xff\xff\xff\x7f")],
+)
+def test_an_archive_of_a_version_to_come_or_with_broken_entries_is_a_clear_error(
+    tmp_path: Path, at: int, value: bytes
+) -> None:
+    """Version needed, encryption, a name that says it is UTF-8, compression, and where the member begins."""
+    archive = write_zip(tmp_path / "m.zip", {"ä" + name: content for name, content in model_files("", "").items()})
+    broken = bytearray(archive.read_bytes())
+    for entry in [found.start() for found in re.finditer(b"PK\x01\x02", bytes(broken))]:
+        broken[entry + at : entry + at + len(value)] = value
+        broken[entry + 46] = 0xFF
+    archive.write_bytes(broken)
+    with pytest.raises(ModelError, match=r"m\.zip"):
+        take(archive, tmp_path / "out")
+
+
+def test_a_member_of_zeros_hidden_in_a_large_archive_is_refused(tmp_path: Path) -> None:
+    noise = random.Random(0).randbytes(3 * 2**20)
+    files = model_files(weights=noise) | {f"Dataset900_Toy/{INNER}/fold_1/checkpoint_final.pth": bytes(200 * 2**20)}
+    with pytest.raises(ModelError, match=r"fold_1/checkpoint_final\.pth' would unpack to 200 MiB"):
+        take(write_zip(tmp_path / "m.zip", files), tmp_path / "out")
+
+
+def test_a_json_file_of_many_megabytes_is_refused_before_it_is_written(tmp_path: Path) -> None:
+    files = model_files() | {f"Dataset900_Toy/{INNER}/plans.json": b"[" + b"1," * 9 * 2**20 + b"1]"}
+    with pytest.raises(ModelError, match=r"plans\.json has more than 16 MiB"):
+        take(write_zip(tmp_path / "m.zip", files), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pipe_or_device_is_no_archive_and_no_member(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.zip")
+    (tmp_path / "zero.zip").symlink_to("/dev/zero")
+    for archive in (tmp_path / "pipe.zip", tmp_path / "zero.zip"):
+        with pytest.raises(ModelError, match="no regular file"):
+            take(archive, tmp_path / "out")
+    for number, make in enumerate(
+        (os.mkfifo, lambda path: os.symlink("nowhere", path), lambda path: os.symlink(path.name, path))
+    ):
+        source = write_folder(tmp_path / str(number), model_files("", ""))
+        (source / "plans.json").unlink()
+        make(source / "plans.json")
+        with pytest.raises(ModelError, match=r"plans\.json"):
+            take(source, tmp_path / "out")
 
 
 def test_an_archive_without_a_model_is_refused(tmp_path: Path) -> None:
@@ -208,8 +282,11 @@ def test_a_full_disk_is_told_before_unpacking(tmp_path: Path, monkeypatch: pytes
         take(archive, tmp_path / "out")
 
 
+names = st.text(min_size=1, max_size=12).filter(lambda text: text[0] != "\0")  # zipfile cannot write an empty one
+
+
 @settings(max_examples=60, deadline=None)
-@given(name=st.text(min_size=1, max_size=12).map(lambda text: text + "/checkpoint_final.pth"))
+@given(name=names.map(lambda text: f"{text}/checkpoint_final.pth"))
 def test_whatever_an_entry_is_called_nothing_is_written_outside(
     tmp_path_factory: pytest.TempPathFactory, name: str
 ) -> None:

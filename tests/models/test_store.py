@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 
 from medsegagent.cards.card import DatasetCard
 from medsegagent.cards.library import Library
-from medsegagent.models.store import Store, discover, results_roots
+from medsegagent.engines.installed import discover
+from medsegagent.models.store import Store, results_roots
 
 LABELS = {"background": 0, "kidney_left": 1, "kidney_right": 2, "liver": 3}
 
@@ -186,3 +188,63 @@ def test_the_option_comes_before_the_environment(tmp_path: Path, monkeypatch: py
     monkeypatch.setenv("nnUNet_results", str(tmp_path))
     assert results_roots(None) == (tmp_path,)
     assert results_roots(Path("other")) == (Path("other"),)
+
+
+BAD_JSON = {
+    "an infinite value": '"labels": {"background": 0, "liver": Infinity}',
+    "a value beyond all measure": '"labels": {"background": 0, "liver": 1e400}',
+    "a value of 401 digits": f'"labels": {{"background": 0, "liver": {10**400}}}',
+    "a value of 401 digits in quotes": f'"labels": {{"background": 0, "liver": "{10**400}"}}',
+    "a value that no output has": '"labels": {"background": 0, "liver": -1}',
+    "a key of 5,000 digits": f'"labels": {{"background": 0, "liver": 3}}, "channel_names": {{"{"9" * 5000}": "CT"}}',
+    "labels that are a list": '"labels": ["liver"]',
+    "channels that are a word": '"labels": {"background": 0, "liver": 3}, "channel_names": "CT"',
+    "half a character": '"labels": {"background": 0, "\\ud800": 1}',
+    "lists without end": '"labels": ' + "[" * 5000 + "]" * 5000,
+}
+
+
+@pytest.mark.parametrize("kind", BAD_JSON)
+def test_a_folder_with_a_strange_dataset_json_is_a_problem_and_the_others_stay(tmp_path: Path, kind: str) -> None:
+    install(tmp_path, "Dataset001_Toy")
+    bad = install(tmp_path, "Dataset002_Toy")
+    (bad / "dataset.json").write_text('{"channel_names": {"0": "CT"}, ' + BAD_JSON[kind] + "}")
+    store = find(tmp_path, card())
+    assert [model.parts[0].folder.parent.name for model in store.models] == ["Dataset001_Toy"]
+    assert [problem.folder for problem in store.problems] == [bad]
+
+
+@pytest.mark.parametrize(
+    "plans",
+    [
+        {"transpose_backward": [10**9, 1, 2]},
+        {"transpose_backward": [-1, 0, 1]},
+        {"transpose_backward": [0, 1]},
+        {"configurations": {"3d_fullres": {"spacing": [1.0, 0.0, 1.0]}}},
+        {"configurations": {"3d_fullres": {"spacing": [1.0, "inf", 1.0]}}},
+        {"configurations": {"3d_fullres": {"spacing": 3}}},
+        {"configurations": {"3d_fullres": {"inherits_from": "3d_fullres"}}},
+        {"configurations": ["3d_fullres"]},
+    ],
+)
+def test_a_folder_with_strange_plans_is_a_problem_and_the_others_stay(tmp_path: Path, plans: dict[str, Any]) -> None:
+    install(tmp_path, "Dataset001_Toy")
+    bad = install(tmp_path, "Dataset002_Toy")
+    (bad / "plans.json").write_text(json.dumps(json.loads((bad / "plans.json").read_text()) | plans))
+    store = find(tmp_path, card())
+    assert len(store.models) == 1
+    assert [problem.folder for problem in store.problems] == [bad]
+
+
+@pytest.mark.parametrize("name", ["dataset.json", "plans.json"])
+def test_a_pipe_or_an_endless_device_in_a_model_folder_is_a_problem(tmp_path: Path, name: str) -> None:
+    for dataset, make in (
+        ("Dataset001_Toy", os.mkfifo),
+        ("Dataset002_Toy", lambda path: os.symlink("/dev/zero", path)),
+    ):
+        file = install(tmp_path, dataset) / name
+        file.unlink()
+        make(file)
+    store = find(tmp_path, card())
+    assert store.models == ()
+    assert [f"{name} is not readable JSON" in problem.reason for problem in store.problems] == [True, True]

@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def rows() -> tuple[Target, ...]:
-    return targets(Library.load("all"), load())
+    return targets(Library.load("all"))
 
 
 def named(rows: tuple[Target, ...], name: str) -> Target:

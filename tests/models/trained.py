@@ -45,7 +45,9 @@ def write_zip(file: Path, files: Mapping[str, bytes]) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for path, content in files.items():
-            archive.writestr(path, content)
+            info = zipfile.ZipInfo(path)  # of 1980: made anew a second later, it is the same archive
+            info.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(info, content)
     return file
 
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from medsegagent.cards.library import Library
+from medsegagent.engines.installed import discover
 from medsegagent.engines.nnunet.label_map import label
 from medsegagent.engines.nnunet.network import load_network
 from medsegagent.engines.nnunet.prepare import prepare
 from medsegagent.images.read import read_volume
-from medsegagent.models.store import discover
 from medsegagent.phantom import CARDS, MODELS
 from medsegagent.phantom.patient import Contrast, make_patient, write_patient
 from medsegagent.phantom.train import RECIPES, structures_of

@@ -13,9 +13,9 @@ from medsegagent.engines.nnunet.label_map import label
 from medsegagent.engines.nnunet.network import load_network
 from medsegagent.engines.nnunet.prepare import prepare
 from medsegagent.images.volume import ModalityEvidence, Volume
+from medsegagent.models.installed import NnunetFolder
 from medsegagent.phantom.train import CT_TUMOUR, cases_of
 from medsegagent.phantom.training import train
-from medsegagent.planning.plan import InstalledPart
 
 
 def test_labels_are_written_from_containing_to_contained() -> None:
@@ -31,7 +31,7 @@ def test_a_few_iterations_give_a_model_and_leave_the_environment_alone(tmp_path:
     cases = list(islice(cases_of(recipe), 2))
     folder = train(recipe, cases, tmp_path)
     assert dict(os.environ) == before
-    part = InstalledPart(folder=folder, folds=("all",), checkpoint="checkpoint_final.pth", labels={})
+    part = NnunetFolder(folder=folder, folds=("all",), checkpoint="checkpoint_final.pth", labels={})
     volume = Volume(
         array=cases[0].image.astype(np.float32),
         grid=cases[0].grid,

@@ -213,7 +213,7 @@ class TestWeights:
     def test_that_are_none_are_refused(self, text: str) -> None:
         with pytest.raises(UsageError) as error:
             Choice(weights=weights_named([text]))
-        assert error.value.where == "--weight"
+        assert error.value.where == "weights"
 
     def test_given_twice_for_one_name_are_refused(self) -> None:
         with pytest.raises(UsageError, match="2 weights"):

@@ -19,9 +19,13 @@ from medsegagent.images.write import write_mask
 from medsegagent.phantom import CARDS, MODELS, make_patient
 from medsegagent.prompting.policies.base import Act, Stop, Undo
 from medsegagent.prompting.policies.person import read_line
+from medsegagent.prompting.policies.vision import VisionEndpoint
 from medsegagent.prompting.prompts import Box, Point
 from medsegagent.prompting.versions import HISTORY, read_history, store
-from medsegagent.road.segmenter import segment
+from medsegagent.prompting.wanted import Refinement
+from medsegagent.road.asked import what_was_asked
+from medsegagent.road.options import Options
+from medsegagent.road.segmenter import Segmenter
 
 PATIENT = make_patient(4242, "CT")
 Cli = Callable[..., Any]
@@ -31,7 +35,7 @@ Cli = Callable[..., Any]
 def finished(ct_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of two models on two organs; copy it, don't change it."""
     folder = tmp_path_factory.mktemp("finished") / "run"
-    segment("liver and spleen", ct_file, folder, library=CARDS, models_dir=MODELS)
+    Segmenter(CARDS, models_dir=MODELS).segment("liver and spleen", ct_file, folder)
     return folder
 
 
@@ -279,15 +283,18 @@ def test_a_promptable_model_that_is_not_there_is_said_before_anything_is_lost(
     assert answer.code in (2, 5), answer.err
 
 
-def test_the_key_of_a_vision_model_is_in_no_record(tmp_path: Path) -> None:
-    from medsegagent.agents.llm.mind import Mind
-    from medsegagent.prompting.policies.vision import VisionEndpoint
-    from medsegagent.road.record import what_was_asked
-    from medsegagent.road.refiner import Refinement
-    from medsegagent.road.run import Options
-
+def test_the_key_of_a_vision_model_is_in_no_record() -> None:
     endpoint = VisionEndpoint("sees", "http://127.0.0.1:1/v1", key="sk-very-secret", send_images=True)
     options = Options(refinement=Refinement("llm", endpoint=endpoint))
-    asked = what_was_asked("liver", modality=None, options=options, mind=Mind(), library=CARDS)
-    assert "sk-very-secret" not in json.dumps(asked) + repr(options)
-    assert asked["options"]["refinement"]["vision_model"] == "sees"
+    asked = what_was_asked("liver", options, Segmenter(CARDS, models_dir=MODELS).resources, {"kind": "rules"})
+    assert "sk-very-secret" not in asked.model_dump_json() + repr(options)
+    assert asked.options["refinement"]["vision_model"] == "sees"
+
+
+def test_a_result_that_was_kept_in_memory_is_saved_with_both_masks(ct_file: Path, tmp_path: Path) -> None:
+    options = Options(refinement=Refinement("disagreement"))
+    result = Segmenter(CARDS, models_dir=MODELS).segment("spleen", ct_file, options=options)
+    folder = result.save(tmp_path / "saved")
+    versions = read_history(folder).of("spleen")
+    assert np.array_equal(painted(folder, versions.current.file) > 0, result.masks["spleen"])
+    assert versions.versions[0].volume_ml != versions.current.volume_ml or versions.current.prompts

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from phantoms import GRID, LEFT, LIVER, RIGHT, box, predictions, segmentation, volume
 
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.base import Prediction
 from medsegagent.fusion.vote import fuse
 from medsegagent.images.boxed import Boxed
 from medsegagent.language.request import Side, Target

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from medsegagent.errors import CaseListError, MedSegAgentError, UsageError
-from medsegagent.road.case_sources import Case, read_cases
+from medsegagent.road.case_sources import ListedCase, read_cases
 
 
 def csv_file(folder: Path, text: str, name: str = "cases.csv") -> Path:
@@ -23,7 +24,7 @@ def touch(folder: Path, *names: str) -> Path:
     return folder
 
 
-def images(cases: tuple[Case, ...], root: Path) -> dict[str, dict[str, str]]:
+def images(cases: tuple[ListedCase, ...], root: Path) -> dict[str, dict[str, str]]:
     return {
         case.name: {channel: str(file.relative_to(root)) for channel, file in case.images.items()} for case in cases
     }
@@ -33,8 +34,8 @@ class TestATable:
     def test_has_a_row_per_case_with_paths_relative_to_it(self, tmp_path: Path) -> None:
         table = csv_file(tmp_path, "case,image,instruction\na,scans/a.nii.gz,\nb,/data/b.nii.gz,the spleen\n")
         assert read_cases(table, "the liver") == (
-            Case("a", {"": tmp_path / "scans/a.nii.gz"}, "the liver"),
-            Case("b", {"": Path("/data/b.nii.gz")}, "the spleen"),
+            ListedCase("a", {"": tmp_path / "scans/a.nii.gz"}, "the liver"),
+            ListedCase("b", {"": Path("/data/b.nii.gz")}, "the spleen"),
         )
 
     def test_may_have_a_column_for_each_channel(self, tmp_path: Path) -> None:
@@ -46,6 +47,28 @@ class TestATable:
         table = csv_file(tmp_path, 'case,image,instruction\r\na,"x, y.nii","the liver,\nand the ""spleen"""\r\n')
         (case,) = read_cases(table)
         assert (case.instruction, case.images[""].name) == ('the liver,\nand the "spleen"', "x, y.nii")
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "Case,Image,Instruction\na,a.nii,liver\n",
+            "CASE, IMAGE ,instruction,,,\na,a.nii,liver,,,\n,,,,,\n,,,,,\n",
+            "case,image,instruction,,\na,a.nii,liver\n",
+            "\n,,\ncase,image,instruction\na,a.nii,liver,,,,\n",
+            "Case;Image;Instruction;;\r\na;a.nii;liver;;\r\n;;;;\r\n",
+            "case\timage\tinstruction\na\ta.nii\tliver\n",
+        ],
+    )
+    def test_may_be_as_a_spreadsheet_saves_it(self, tmp_path: Path, text: str) -> None:
+        assert read_cases(csv_file(tmp_path, text)) == (ListedCase("a", {"": tmp_path / "a.nii"}, "liver"),)
+
+    def test_keeps_a_channels_own_spelling(self, tmp_path: Path) -> None:
+        found = read_cases(csv_file(tmp_path, "Case,Image:T1ce,IMAGE: FLAIR\na,1.nii,2.nii\n"), "tumour")
+        assert images(found, tmp_path) == {"a": {"T1ce": "1.nii", "FLAIR": "2.nii"}}
+
+    def test_text_in_a_column_without_a_name_is_not_lost(self, tmp_path: Path) -> None:
+        with pytest.raises(CaseListError, match="column without a name"):
+            read_cases(csv_file(tmp_path, "case,image,,\na,a.nii,,liver\n"), "spleen")
 
     def test_may_be_json_lines(self, tmp_path: Path) -> None:
         rows = [{"case": "a", "image": "a.nii"}, {"case": "é", "image": {"T1": "1.nii"}, "instruction": "spleen"}]
@@ -172,3 +195,8 @@ class TestAFolder:
     def test_that_cannot_be_used_is_refused(self, tmp_path: Path, files: tuple[str, ...], words: str) -> None:
         with pytest.raises(CaseListError, match=words):
             read_cases(touch(tmp_path, *files), "liver")
+
+
+def test_a_file_whose_name_is_not_utf_8_is_a_case_like_another(tmp_path: Path) -> None:
+    touch(tmp_path, os.fsdecode(b"caf\xe9.nii.gz"), "b.nii.gz")
+    assert [case.name for case in read_cases(tmp_path, "liver")] == ["b", "caf_"]

@@ -9,6 +9,7 @@ from medsegagent.errors import VocabularyError
 from medsegagent.vocabulary import Sided, Vocabulary, load
 from medsegagent.vocabulary.compile import compile_files, data_files
 from medsegagent.vocabulary.text import stem, term_key, tokenize
+from medsegagent.vocabulary.vocabulary import open_files
 
 VOCABULARY = load()
 
@@ -110,26 +111,17 @@ class TestText:
 class TestCache:
     def test_a_stale_or_broken_cache_is_built_anew(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MEDSEGAGENT_CACHE", str(tmp_path))
-        (tmp_path / "vocabulary.json").write_text('{"key": "old", "value": 3}')
-        load.cache_clear()
-        try:
-            assert "liver" in load()
-            (tmp_path / "vocabulary.json").write_text("not json")
-            load.cache_clear()
-            assert "liver" in load()
-        finally:
-            load.cache_clear()
+        for stored in ('{"key": "old", "value": 3}', "not json"):
+            (tmp_path / "vocabulary.json").write_text(stored)
+            assert "liver" in open_files(())
+        assert open_files(()).closure("spine") == VOCABULARY.closure("spine")
 
     @pytest.mark.skipif(os.name != "posix" or not hasattr(os, "geteuid"), reason="needs POSIX permissions")
     def test_a_cache_that_cannot_be_written_is_no_error(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         blocked = tmp_path / "file"
         blocked.write_text("a file where a folder is wanted")
         monkeypatch.setenv("MEDSEGAGENT_CACHE", str(blocked / "cache"))
-        load.cache_clear()
-        try:
-            assert "spleen" in load()
-        finally:
-            load.cache_clear()
+        assert "spleen" in open_files(())
 
     def test_the_compiled_table_is_plain_json(self) -> None:
         table = compile_files(data_files())

@@ -15,51 +15,15 @@ from pydantic import ValidationError
 
 from medsegagent.agents.llm import prompts
 from medsegagent.agents.llm.answers import Answer
-from medsegagent.agents.llm.client import AgentClient, Form
+from medsegagent.agents.llm.client import AgentClient
 from medsegagent.errors import ConfigError, EndpointError
-from medsegagent.road.messages import Content
+from medsegagent.road.messages import Consulted, Content, Warned
 
 A = TypeVar("A", bound=Answer)
 _FORM = "That was not the JSON asked for"
 
 
-class Consulted(Content):
-    """One exchange with a language model, whole, so that a run can be audited and replayed."""
-
-    prompt: str
-    version: int
-    model: str
-    question: str
-    """The user's turn: the question as JSON, or the complaint about the first answer."""
-    reply: str
-    complaint: str = ""
-    """Why the reply was not accepted; empty if it was."""
-    form: Form
-    prompt_tokens: int
-    completion_tokens: int
-    seconds: float
-    cached: bool
-
-    @property
-    def summary(self) -> str:
-        """What was said, what it cost, and what was wrong with it."""
-        cost = "from the cache" if self.cached else f"{self.prompt_tokens} + {self.completion_tokens} tokens"
-        verdict = f"; not accepted: {self.complaint}" if self.complaint else ""
-        return f"the LLM ({cost}) says: {' '.join(self.reply.split())[:300]}{verdict}"
-
-
-class Warned(Content):
-    """Something that the user must know, although the run goes on."""
-
-    text: str
-
-    @property
-    def summary(self) -> str:
-        """The warning."""
-        return f"warning: {self.text}"
-
-
-class Voice(Protocol):
+class ClientSource(Protocol):
     """Where answers come from: a `Gateway`, or a recording."""
 
     @property
@@ -76,20 +40,19 @@ Check = Callable[[A, bool], str]
 
 @dataclass(frozen=True)
 class Advice(Generic[A]):
-    """An answer that passed its check, or None; what was said on the way; the error, where there was one."""
+    """An answer that passed its check, or None; the error, where there was one."""
 
     answer: A | None
-    said: tuple[Content, ...] = ()
     error: ConfigError | EndpointError | None = None
 
 
 @dataclass
-class Counsel:
+class Consultant:
     """One language model for one run.
 
     Attributes:
         kind: "hybrid": only about what the rules leave open; "llm": at every stage.
-        voice: Whom to ask.
+        clients: Whom to ask.
         permit: Asked once, before the first question; may talk to the user. False: nothing may be sent.
         refused: Permission was asked for and not given.
         down: The error after which nobody is asked any more in this run.
@@ -97,7 +60,7 @@ class Counsel:
     """
 
     kind: Literal["hybrid", "llm"]
-    voice: Voice
+    clients: ClientSource
     permit: Callable[[], bool]
     refused: bool | None = None
     down: ConfigError | EndpointError | None = None
@@ -110,7 +73,13 @@ class Counsel:
         return not self.refused
 
     async def ask(
-        self, agent: str, prompt_name: str, question: Mapping[str, Any], schema: type[A], check: Check[A]
+        self,
+        agent: str,
+        prompt_name: str,
+        question: Mapping[str, Any],
+        schema: type[A],
+        check: Check[A],
+        say: Callable[[Content], None],
     ) -> Advice[A]:
         """Ask; send an invalid answer back once with the exact complaint.
 
@@ -120,14 +89,14 @@ class Counsel:
             question: Data; encoded as JSON, so that no text in it can pass for anything else.
             schema: The answer's type.
             check: Validates the answer against the library.
+            say: Told each exchange, and why none was of use.
         """
         if self.down:
-            return Advice(None, error=self.down)
+            return Advice(None, self.down)
         prompt = prompts.load(prompt_name)
         self.asked[prompt.name] = prompt.version
-        client = self.voice.client(agent)
+        client = self.clients.client(agent)
         assistant = AssistantAgent(agent, client, system_message=prompt.text, output_content_type=schema)
-        said: list[Content] = []
         turn = json.dumps(question, ensure_ascii=False)
         complaint = ""
         for last in (False, True):
@@ -135,13 +104,14 @@ class Counsel:
                 answer, complaint = await _one_turn(assistant, turn, schema, check, last)
             except (ConfigError, EndpointError) as error:
                 self.down = error
-                return Advice(None, (*said, Warned(text=f"the LLM was not heard: {error}")), error)
+                say(Warned(text=f"the LLM was not heard: {error}"))
+                return Advice(None, error)
             reply = client.replies[-1]
-            said.append(
+            say(
                 Consulted(
                     prompt=prompt.name,
                     version=prompt.version,
-                    model=self.voice.model,
+                    model=self.clients.model,
                     question=turn,
                     reply=reply.text,
                     complaint=complaint,
@@ -153,12 +123,13 @@ class Counsel:
                 )
             )
             if not complaint:
-                return Advice(answer, tuple(said))
+                return Advice(answer)
             # As data, too: a complaint quotes cards and the answer.
             rejected = json.dumps({"not accepted": complaint}, ensure_ascii=False)
             turn = f"{rejected}\nAnswer again, whole, in the same form."
         text = f"two answers of the LLM were not usable, going on with the rules. {complaint}"
-        return Advice(None, (*said, Warned(text=text)))
+        say(Warned(text=text))
+        return Advice(None)
 
 
 async def _one_turn(

@@ -9,7 +9,9 @@ from typing import Any
 
 from pydantic import BaseModel, RootModel, ValidationError
 
-_LONGEST = 200_000
+LONGEST = 200_000
+"""Characters of an answer; what is beyond them is cut off."""
+
 _MOST_STARTS = 400
 _THOUGHT = re.compile(r"<think(?:ing)?>.*?(?:</think(?:ing)?>|\Z)", re.DOTALL | re.IGNORECASE)
 _WRAPPERS = ("arguments", "parameters", "answer", "final_answer", "result", "output", "response")
@@ -23,7 +25,7 @@ def find_answer(text: str, schema: type[BaseModel]) -> str | None:
     single field, a bare list may stand for it if nothing better is there.
     """
     found = bare = None
-    for value in _values(_THOUGHT.sub(" ", text[:_LONGEST])):
+    for value in _values(_THOUGHT.sub(" ", text[:LONGEST])):
         found = next((fit for item in _unwrapped(value) if (fit := _fitting(item, schema))), found)
         if isinstance(value, list) and len(schema.model_fields) == 1 and not issubclass(schema, RootModel):
             bare = _fitting({next(iter(schema.model_fields)): value}, schema) or bare

@@ -20,11 +20,12 @@ from autogen_core.tools import ParametersSchema, ToolSchema
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from pydantic import BaseModel
 
+from medsegagent.agents.llm.bounded import ASK_PLAIN, bound
 from medsegagent.agents.llm.cache import ReplyCache
 from medsegagent.agents.llm.client import MODEL_INFO, AgentClient, Form, Reply, length, plain
 from medsegagent.agents.llm.config import Endpoint
-from medsegagent.agents.llm.extract import find_answer
-from medsegagent.agents.llm.usage import Ledger
+from medsegagent.agents.llm.extract import LONGEST, find_answer
+from medsegagent.agents.llm.usage_meter import UsageMeter
 from medsegagent.errors import ConfigError, EndpointError, MedSegAgentError
 
 # They compare model names and finish reasons of OpenAI's own service; any other server trips them.
@@ -48,19 +49,19 @@ class _Abilities:
 class Gateway:
     """One endpoint in one run. Belongs to the event loop it is first used in; close it there."""
 
-    def __init__(self, endpoint: Endpoint, ledger: Ledger, cache: ReplyCache | None) -> None:
+    def __init__(self, endpoint: Endpoint, meter: UsageMeter, cache: ReplyCache | None) -> None:
         """Open nothing yet.
 
         Args:
             endpoint: Whom to ask.
-            ledger: Counts, and stops at the budget.
+            meter: Counts, and stops at the budget.
             cache: For answers and for what the endpoint can do; None keeps nothing.
 
         Raises:
             ConfigError: If the key's environment variable is not set.
         """
         self.endpoint = endpoint
-        self.ledger = ledger
+        self.meter = meter
         self._cache = cache
         self._secret = endpoint.key().get_secret_value()
         local = endpoint.is_local
@@ -72,7 +73,13 @@ class Gateway:
             model_info=MODEL_INFO,
             include_name_in_message=False,
             # No redirect and, for a local address, no proxy: consent was given for this host only.
-            http_client=httpx.AsyncClient(timeout=endpoint.timeout, follow_redirects=False, trust_env=not local),  # type: ignore[call-arg]
+            http_client=httpx.AsyncClient(  # type: ignore[call-arg]
+                timeout=endpoint.timeout,
+                follow_redirects=False,
+                trust_env=not local,
+                headers=ASK_PLAIN,
+                event_hooks={"response": [bound]},
+            ),
         )
         self._abilities = self._remembered()
 
@@ -100,7 +107,7 @@ class Gateway:
         if self._cache and (stored := self._cache.get(key)):
             with suppress(TypeError):
                 reply = Reply(**stored)
-                self.ledger.book_cached(agent)
+                self.meter.book_cached(agent)
                 return reply
         reply = await self._ask_in_some_form(agent, messages, schema)
         if self._cache and (schema is None or find_answer(reply.text, schema)):  # a bad answer deserves a second chance
@@ -167,7 +174,7 @@ class Gateway:
     ) -> Reply:
         tries = 0
         while True:
-            self.ledger.charge(agent)
+            self.meter.charge(agent)
             started = time.perf_counter()
             try:
                 async with asyncio.timeout(self.endpoint.timeout):
@@ -182,10 +189,10 @@ class Gateway:
                 await asyncio.sleep(pause)
                 continue
             seconds = time.perf_counter() - started
-            text = self._scrubbed(_text(result))
+            text = self._scrubbed(_text(result))[:LONGEST]
             prompt = result.usage.prompt_tokens or length(messages) // 4
             completion = result.usage.completion_tokens or len(text) // 4
-            self.ledger.book(agent, prompt, completion, seconds)
+            self.meter.book(agent, prompt, completion, seconds)
             return Reply(text, form, prompt, completion, round(seconds, 3))
 
     async def _request(
@@ -229,8 +236,8 @@ class Gateway:
 
     def _explained(self, error: Exception) -> MedSegAgentError:
         where = self.endpoint.where
-        if isinstance(error, MedSegAgentError):
-            return error
+        if (ours := _ours(error)) is not None:
+            return ours
         if isinstance(error, openai.AuthenticationError | openai.PermissionDeniedError):
             remedy = "Check api_key in the configuration; `medsegagent doctor` says whether one was found."
             return ConfigError(f"the endpoint refuses the key ({error.status_code})", remedy, where)
@@ -274,8 +281,17 @@ def _text(result: CreateResult) -> str:
     return calls[0].arguments if calls else ""
 
 
+def _ours(error: BaseException | None) -> MedSegAgentError | None:
+    """An error of ours that openai's client took for one of the connection."""
+    while error is not None and not isinstance(error, MedSegAgentError):
+        error = error.__cause__
+    return error
+
+
 def _pause(error: Exception, tries: int) -> float | None:
     """Seconds to wait before another try; None: another try would not help."""
+    if _ours(error) is not None:
+        return None
     busy = isinstance(error, openai.RateLimitError | openai.InternalServerError)
     # A refused connection is a server that is not there; a broken one is worth another try.
     cut = isinstance(error, openai.APIConnectionError) and not isinstance(error.__cause__, httpx.ConnectError)

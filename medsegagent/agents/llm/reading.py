@@ -126,7 +126,7 @@ def understand(
     unread = any(not item.known for item in read_items(rules.instruction, vocabulary))
     if reading.modality.strip() and not base.modality.families and unread:  # else the rules know that none is named
         try:
-            request = with_modality(request, reading.modality)
+            request = with_modality(request, reading.modality, vocabulary)
         except MedSegAgentError as error:
             check.complain(f"modality {reading.modality[:40]!r}: {error.what}.")
     return Understood(request, tuple(check.complaints))

@@ -1,4 +1,4 @@
-"""A voice that says again what it said in a recorded run."""
+"""A language model that says again what it said in a recorded run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from autogen_core.models import LLMMessage
 from pydantic import BaseModel
 
 from medsegagent.agents.llm.client import AgentClient, Reply, plain
-from medsegagent.agents.llm.consulting import Consulted
 from medsegagent.errors import EndpointError
+from medsegagent.road.messages import Consulted
 
 
 class Recording:

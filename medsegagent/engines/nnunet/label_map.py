@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from medsegagent.engines.memory import Placement, estimate, fallbacks, free_memory, place
+from medsegagent.engines.memory import Placement, fallbacks, free_memory, place
 from medsegagent.engines.nnunet.export import export_labels, is_finite
+from medsegagent.engines.nnunet.need import estimate
 from medsegagent.engines.nnunet.network import TrainedNetwork
 from medsegagent.engines.nnunet.prepare import Prepared
 from medsegagent.engines.nnunet.sliding_window import Tick, predict_logits

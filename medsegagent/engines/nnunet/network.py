@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from medsegagent.engines.nnunet.checkpoint import Checkpoint, load_checkpoint
 from medsegagent.engines.nnunet.trust import check_folder
 from medsegagent.errors import ModelError
-from medsegagent.planning.plan import InstalledPart
+from medsegagent.models.installed import NnunetFolder
 
 if TYPE_CHECKING:
     from nnunetv2.utilities.label_handling.label_handling import LabelManager
@@ -73,14 +73,18 @@ def read_design(folder: Path) -> Design:
 
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # "old nnU-Net plans format": nnU-Net converts them itself
-        plans = PlansManager(checked.plans)
-        configuration = plans.get_configuration(checked.configuration)
-    return Design(plans, configuration, plans.get_label_manager(checked.dataset), checked.dataset)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # "old nnU-Net plans format": nnU-Net converts them itself
+            plans = PlansManager(checked.plans)
+            configuration = plans.get_configuration(checked.configuration)
+        return Design(plans, configuration, plans.get_label_manager(checked.dataset), checked.dataset)
+    except Exception as error:  # each part of it is allowed, but they do not fit; nnU-Net raises what it likes
+        what = f"nnU-Net can make nothing of plans.json and dataset.json ({type(error).__name__}: {str(error)[:200]})"
+        raise ModelError(what, "Install the model again.", str(folder)) from error
 
 
-def load_network(part: InstalledPart) -> TrainedNetwork:
+def load_network(part: NnunetFolder) -> TrainedNetwork:
     """Check, build and load one part of a model.
 
     Raises:

@@ -16,7 +16,7 @@ from medsegagent.engines.nnunet.orientation import AS_STORED, Reorientation, to_
 from medsegagent.engines.nnunet.preprocess import preprocess
 from medsegagent.errors import ImageError
 from medsegagent.images.volume import Volume
-from medsegagent.planning.plan import InstalledPart
+from medsegagent.models.installed import NnunetFolder
 
 _COPIES_TO_PREPARE = 8
 """Times the images' own size that is kept free before two networks' inputs are made ready at once."""
@@ -41,7 +41,7 @@ class Prepared(NamedTuple):
 class Job(NamedTuple):
     """One part of a planned model: the network, the volumes that feed it, whether they are turned to RAS+ first."""
 
-    part: InstalledPart
+    part: NnunetFolder
     inputs: tuple[int, ...]
     reorient: bool
 
@@ -76,7 +76,7 @@ class Ahead:
     """
 
     def __init__(
-        self, jobs: Iterable[Job], volumes: Sequence[Volume], load: Callable[[InstalledPart], TrainedNetwork]
+        self, jobs: Iterable[Job], volumes: Sequence[Volume], load: Callable[[NnunetFolder], TrainedNetwork]
     ) -> None:
         """Nothing is done before the first `take`."""
         self._todo, self._volumes, self._load = deque(jobs), volumes, load

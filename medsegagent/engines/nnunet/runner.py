@@ -1,4 +1,4 @@
-"""Plan -> Predictions: every planned nnU-Net, one after the other, in this process."""
+"""Planned nnU-Nets -> their masks, one after the other, in this process."""
 
 from __future__ import annotations
 
@@ -9,44 +9,46 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from medsegagent.engines.cache import WarmNetworks
+from medsegagent.engines.base import Failure, Prediction, Progress
 from medsegagent.engines.nnunet.crop import box_around, cut, grown, paste, widened
 from medsegagent.engines.nnunet.label_map import label
 from medsegagent.engines.nnunet.masks import LabelledPart, mask_of, sides_of
-from medsegagent.engines.nnunet.network import TrainedNetwork, load_network, read_design
+from medsegagent.engines.nnunet.network import TrainedNetwork, read_design
 from medsegagent.engines.nnunet.prepare import Ahead, Job
-from medsegagent.engines.prediction import Failure, Prediction
 from medsegagent.errors import MedSegAgentError
 from medsegagent.images.boxed import Box
 from medsegagent.images.volume import Volume
-from medsegagent.planning.plan import InstalledPart, Locator, PartValues, Plan, PlannedModel
-
-Progress = Callable[[str, int, int], None]
-"""Told model id, tiles done, tiles in all."""
+from medsegagent.models.installed import NnunetFolder, NnunetModel
+from medsegagent.planning.plan import Locator, PartValues, PlannedModel
 
 LabelMaps = Mapping[int, NDArray[np.unsignedinteger]]
 """Part index -> that network's label map."""
 
 
 def predict(
-    plan: Plan, volumes: Sequence[Volume], progress: Progress | None = None, networks: WarmNetworks | None = None
+    models: Sequence[PlannedModel],
+    volumes: Sequence[Volume],
+    device: str,
+    progress: Progress,
+    load: Callable[[NnunetFolder], TrainedNetwork],
 ) -> Iterator[Prediction | Failure]:
-    """Run the planned models, best rank first. One that fails never stops the others.
+    """Run nnU-Nets, in the order given. One that fails never stops the others.
 
     Args:
-        plan: What to run.
-        volumes: The images that the plan was made for.
+        models: What to run.
+        volumes: The images that it was planned for.
+        device: In torch's words.
         progress: Told of each tile.
-        networks: Where networks are kept for the next case; None: they are not kept.
+        load: Gives a part's network.
 
     Yields:
         Per model its masks on the first volume's grid, or why there are none.
     """
-    runner = _Runner(volumes, plan.device, progress, networks.get if networks else load_network)
+    runner = _Runner(volumes, device, progress, load)
     # What sees the whole image can be made ready ahead; a box has to be found first.
-    jobs = {planned.model.id: _jobs(planned) for planned in plan.models if not planned.locator}
+    jobs = {planned.model.id: _jobs(planned) for planned in models if not planned.locator}
     with Ahead([job for own in jobs.values() for job in own.values()], volumes, runner.load) as ahead:
-        for planned in plan.models:
+        for planned in models:
             try:
                 yield runner.predict(planned, jobs.get(planned.model.id, {}), ahead)
             except MedSegAgentError as error:
@@ -58,9 +60,15 @@ def predict(
                 yield Failure(planned.model.id, planned.model.card, f"{type(error).__name__}: {reason}")
 
 
+def _own(runs: PlannedModel | Locator) -> NnunetModel:
+    """The model, which planning knows as one of any kind."""
+    assert isinstance(runs.model, NnunetModel)  # the engines' table hands each its own kind
+    return runs.model
+
+
 def _jobs(runs: PlannedModel | Locator) -> dict[int, Job]:
     """Per part that runs, what it needs."""
-    model = runs.model
+    model = _own(runs)
     return {part: Job(model.parts[part], runs.inputs, model.reorient == "RAS") for part in runs.needed_parts}
 
 
@@ -68,7 +76,7 @@ def _parts(maps: LabelMaps) -> dict[int, LabelledPart]:
     return {part: LabelledPart(labels) for part, labels in maps.items()}
 
 
-def _patch_mm(part: InstalledPart) -> float:
+def _patch_mm(part: NnunetFolder) -> float:
     """The longest edge of what a network sees at once; less would spare nothing and hide context."""
     configuration = read_design(part.folder).configuration
     return float(max(mm * size for mm, size in zip(configuration.spacing, configuration.patch_size, strict=True)))
@@ -81,8 +89,8 @@ class _Runner:
         self,
         volumes: Sequence[Volume],
         device: str,
-        progress: Progress | None,
-        load: Callable[[InstalledPart], TrainedNetwork],
+        progress: Progress,
+        load: Callable[[NnunetFolder], TrainedNetwork],
     ) -> None:
         self._volumes, self._device, self._progress, self.load = volumes, device, progress, load
         self._boxes: dict[tuple[str, tuple[PartValues, ...], float], Box | None] = {}
@@ -107,14 +115,13 @@ class _Runner:
         self, runs: PlannedModel | Locator, jobs: Mapping[int, Job], ahead: Ahead, notes: list[str]
     ) -> LabelMaps:
         """The label map of each part, on the grid of the volumes that are prepared ahead; notes are added to."""
-        model = runs.model
+        model = _own(runs)
         maps: dict[int, NDArray[np.unsignedinteger]] = {}
         for count, (index, job) in enumerate(jobs.items()):
 
             def tick(done: int, total: int, before: int = count) -> None:
-                if self._progress:
-                    # Parts have much the same number of tiles; the total is corrected as they come.
-                    self._progress(model.id, before * total + done, len(jobs) * total)
+                # Parts have much the same number of tiles; the total is corrected as they come.
+                self._progress(model.id, before * total + done, len(jobs) * total)
 
             labelled = label(
                 *ahead.take(job),

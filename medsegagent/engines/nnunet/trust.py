@@ -179,20 +179,23 @@ class _Plans(_Checked):
     def _is_a_permutation(self) -> Self:
         if sorted(self.transpose_forward) != [0, 1, 2]:
             raise ValueError("transpose_forward is not a permutation of 0, 1, 2")
+        if sorted(self.transpose_backward) != [0, 1, 2]:
+            raise ValueError("transpose_backward is not a permutation of 0, 1, 2")
         if [self.transpose_forward[axis] for axis in self.transpose_backward] != [0, 1, 2]:
             raise ValueError("transpose_backward does not undo transpose_forward")
         return self
 
 
 OutputValue = Annotated[int, Field(ge=0, le=65535)]
+OutputValues = Annotated[list[OutputValue], Field(min_length=1, max_length=4096)]
 
 
 class _Dataset(_Checked):
     channel_names: Annotated[dict[str, str], Field(min_length=1, max_length=64)] = Field(
         validation_alias=AliasChoices("channel_names", "modality")
     )
-    labels: Annotated[dict[str, OutputValue | list[OutputValue]], Field(min_length=2, max_length=4096)]
-    regions_class_order: list[OutputValue] | None = None
+    labels: Annotated[dict[str, OutputValue | OutputValues], Field(min_length=2, max_length=4096)]
+    regions_class_order: OutputValues | None = None
 
     @model_validator(mode="after")
     def _labels_are_nnunets(self) -> Self:

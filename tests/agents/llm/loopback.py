@@ -84,6 +84,7 @@ class Raw:
     """Anything with status 200."""
 
     body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
 
 
 Answer = Says | Fails | Hangs | Raw
@@ -156,7 +157,7 @@ def _handler(loopback: Loopback) -> type[BaseHTTPRequestHandler]:  # noqa: C901 
             if isinstance(answer, Fails):
                 self._send(answer.status, {"error": {"message": answer.message}}, answer.headers)
             elif isinstance(answer, Raw):
-                self._send_bytes(200, answer.body, "application/json", {})
+                self._send_bytes(200, answer.body, "application/json", answer.headers)
             elif asked.body.get("stream"):
                 self._stream(asked, answer)
             else:

@@ -21,8 +21,8 @@ from autogen_core.models import ModelInfo
 from autogen_ext.models.openai import OpenAIChatCompletionClient
 from loopback import KEY, Asked, Loopback, Says
 
-from medsegagent import Options
-from medsegagent.agents import build_team, message_types, open_case
+from medsegagent import Options, Segmenter
+from medsegagent.agents import build_team, message_types
 from medsegagent.phantom import CARDS, MODELS
 from medsegagent.road.messages import Reported, Selected
 
@@ -37,7 +37,7 @@ def client(server: Loopback) -> OpenAIChatCompletionClient:
 
 def test_it_streams_its_messages_and_takes_plain_text(ct_file: Path, tmp_path: Path) -> None:
     async def talk() -> list[object]:
-        team = build_team(open_case(ct_file, tmp_path, library=CARDS, models_dir=MODELS))
+        team = build_team(Segmenter(CARDS, models_dir=MODELS), ct_file, tmp_path)
         return [message async for message in team.run_stream(task="segment the spleen")]
 
     messages = asyncio.run(talk())
@@ -54,7 +54,7 @@ def test_it_takes_part_in_a_larger_chat(serve: Serve, ct_file: Path, tmp_path: P
     async def talk() -> list[str]:
         surgeon = AssistantAgent("Surgeon", client(server))
         options = Options(dry_run=True)
-        team = build_team(open_case(ct_file, tmp_path, library=CARDS, models_dir=MODELS, options=options))
+        team = build_team(Segmenter(CARDS, models_dir=MODELS), ct_file, tmp_path, options)
         chat = RoundRobinGroupChat([surgeon, team], max_turns=2, custom_message_types=message_types())
         result = await chat.run(task="We plan a splenectomy.")
         return [message.to_text() for message in result.messages]
@@ -75,7 +75,7 @@ def test_it_is_a_tool_for_an_assistant(serve: Serve, ct_file: Path, tmp_path: Pa
 
     async def talk() -> str:
         options = Options(dry_run=True)
-        team = build_team(open_case(ct_file, tmp_path, library=CARDS, models_dir=MODELS, options=options))
+        team = build_team(Segmenter(CARDS, models_dir=MODELS), ct_file, tmp_path, options)
         tool = TeamTool(team, "segmentation", "Segments structures in the open case.")
         assistant = AssistantAgent("Assistant", client(server), tools=[tool], reflect_on_tool_use=True)
         result = await assistant.run(task="Is the spleen all right?")

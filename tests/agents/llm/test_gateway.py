@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import json
 import socket
 import sys
 import time
+import tracemalloc
+import zlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,11 +22,13 @@ from autogen_core.models import SystemMessage, UserMessage
 from loopback import KEY, Fails, Hangs, Loopback, Raw, Says, always, in_turn
 from pydantic import BaseModel, ConfigDict
 
+from medsegagent.agents.llm.bounded import ANSWER_LIMIT
 from medsegagent.agents.llm.cache import ReplyCache
 from medsegagent.agents.llm.client import Reply
 from medsegagent.agents.llm.config import Endpoint
+from medsegagent.agents.llm.extract import LONGEST
 from medsegagent.agents.llm.gateway import Gateway
-from medsegagent.agents.llm.usage import Ledger
+from medsegagent.agents.llm.usage_meter import UsageMeter
 from medsegagent.errors import ConfigError, EndpointError
 
 Serve = Callable[..., Loopback]
@@ -35,17 +40,24 @@ class Cards(BaseModel):
     cards: list[str]
 
 
+def completion(text: str) -> dict[str, Any]:
+    """As a whole, or as one event of a stream."""
+    message = {"role": "assistant", "content": text}
+    choice = {"index": 0, "message": message, "delta": message, "finish_reason": "stop"}
+    return {"id": "1", "object": "chat.completion", "created": 0, "model": "scripted", "choices": [choice]}
+
+
 GOOD = '{"cards":["LiTS"]}'
 
 
 def ask(
-    entry: dict[str, Any], *, times: int = 1, cache: ReplyCache | None = None, ledger: Ledger | None = None
+    entry: dict[str, Any], *, times: int = 1, cache: ReplyCache | None = None, meter: UsageMeter | None = None
 ) -> list[Reply]:
     """Ask the same question over one gateway, `times` times."""
     messages = [SystemMessage(content="Choose."), UserMessage(content="Which cards?", source="user")]
 
     async def talk() -> list[Reply]:
-        gateway = Gateway(Endpoint.model_validate(entry), ledger or Ledger(), cache)
+        gateway = Gateway(Endpoint.model_validate(entry), meter or UsageMeter(), cache)
         try:
             return [await gateway.ask("Matcher", messages, Cards) for _ in range(times)]
         finally:
@@ -109,11 +121,11 @@ class TestForms:
         self, serve: Serve, streaming: bool, tool: bool
     ) -> None:
         server = serve(lambda asked: Says(GOOD, tool=tool))
-        ledger = Ledger()
-        (reply,) = ask(server.entry(streaming=streaming), ledger=ledger)
+        meter = UsageMeter()
+        (reply,) = ask(server.entry(streaming=streaming), meter=meter)
         assert reply.text == GOOD
         assert bool(server.asked[0].body.get("stream")) is streaming
-        assert ledger.total.prompt_tokens == server.asked[0].prompt_tokens
+        assert meter.total.prompt_tokens == server.asked[0].prompt_tokens
 
     def test_an_autogen_assistant_gets_its_structured_answer_out_of_prose(self, serve: Serve) -> None:
         server = serve(
@@ -121,7 +133,7 @@ class TestForms:
         )
 
         async def talk() -> Any:
-            gateway = Gateway(Endpoint.model_validate(server.entry()), Ledger(), None)
+            gateway = Gateway(Endpoint.model_validate(server.entry()), UsageMeter(), None)
             agent = AssistantAgent("Matcher", gateway.client("Matcher"), output_content_type=Cards)
             result = await agent.run(task="Which?")
             await gateway.close()
@@ -149,10 +161,10 @@ class TestTrouble:
     @pytest.mark.parametrize("status", [429, 500, 503])
     def test_a_busy_server_is_asked_again(self, serve: Serve, status: int) -> None:
         server = serve(in_turn(Fails(status), Says(GOOD)))
-        ledger = Ledger()
-        (reply,) = ask(server.entry(), ledger=ledger)
+        meter = UsageMeter()
+        (reply,) = ask(server.entry(), meter=meter)
         assert reply.text == GOOD
-        assert ledger.total.calls == 2
+        assert meter.total.calls == 2
 
     def test_retry_after_is_respected(self, serve: Serve) -> None:
         server = serve(in_turn(Fails(429, headers={"Retry-After": "1"}), Says(GOOD)))
@@ -187,6 +199,45 @@ class TestTrouble:
         with pytest.raises(EndpointError, match="no chat completion"):
             ask(server.entry())
 
+    def test_a_compressed_answer_is_read_though_a_plain_one_is_asked_for(self, serve: Serve) -> None:
+        plain = json.dumps(completion(GOOD)).encode()
+        for encoding, body in (("gzip", gzip.compress(plain)), ("deflate", zlib.compress(plain))):
+            server = serve(lambda asked, body=body, named=encoding: Raw(body, {"Content-Encoding": named}))
+            assert ask(server.entry())[0].text == GOOD
+
+    @pytest.mark.parametrize("streaming", [False, True])
+    @pytest.mark.parametrize("encoding", ["identity", "gzip", "deflate"])
+    def test_an_answer_without_end_is_cut_off_before_it_is_held(
+        self, serve: Serve, encoding: str, streaming: bool
+    ) -> None:
+        endless = json.dumps(completion("a" * 64 * 2**20)).encode()
+        pack = {"identity": bytes, "gzip": gzip.compress, "deflate": zlib.compress}[encoding]
+        body = pack(b"data: " + endless if streaming else endless)
+        server = serve(lambda asked: Raw(body, {"Content-Encoding": encoding}))
+        tracemalloc.start()
+        try:
+            with pytest.raises(EndpointError, match="more than 16 MiB"):
+                ask(server.entry(streaming=streaming))
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 3 * ANSWER_LIMIT
+        assert len(server.asked) == 1, "it is not asked for again"
+
+    @pytest.mark.parametrize(
+        ("encoding", "said"), [("br", "nobody asked"), ("gzip, gzip", "nobody asked"), ("gzip", "not compressed")]
+    )
+    def test_what_is_compressed_otherwise_than_it_says_is_an_error(
+        self, serve: Serve, encoding: str, said: str
+    ) -> None:
+        server = serve(lambda asked: Raw(b"{}", {"Content-Encoding": encoding}))
+        with pytest.raises(EndpointError, match=said):
+            ask(server.entry())
+
+    def test_a_long_text_is_cut(self, serve: Serve) -> None:
+        (reply,) = ask(serve(always("a" * 10**6)).entry())
+        assert len(reply.text) == LONGEST
+
     def test_a_redirect_is_not_followed(self, serve: Serve) -> None:
         elsewhere = serve(always(GOOD))
         moved = Fails(307, headers={"Location": f"{elsewhere.url}/chat/completions"})
@@ -215,19 +266,19 @@ class TestMoney:
     def test_the_call_budget_stops_before_the_next_request(self, serve: Serve) -> None:
         server = serve(always(GOOD))
         with pytest.raises(EndpointError, match=r"budget of 2 LLM calls.*--max-calls"):
-            ask(server.entry(), times=3, ledger=Ledger(max_calls=2))
+            ask(server.entry(), times=3, meter=UsageMeter(max_calls=2))
         assert len(server.asked) == 2
 
     def test_the_call_budget_holds_for_queries_in_many_threads(self) -> None:
-        total = Ledger(max_calls=50, max_tokens=10**9)
+        total = UsageMeter(max_calls=50, max_tokens=10**9)
 
         def spend(_: int) -> int:
-            ledger, spent = Ledger(parent=total), 0
+            meter, spent = UsageMeter(parent=total), 0
             with contextlib.suppress(EndpointError):
                 while True:
-                    ledger.charge("Expert")
+                    meter.charge("Expert")
                     spent += 1
-            assert ledger.total.calls == spent
+            assert meter.total.calls == spent
             return spent
 
         before = sys.getswitchinterval()
@@ -241,25 +292,25 @@ class TestMoney:
     def test_the_token_budget_stops_before_the_next_request(self, serve: Serve) -> None:
         server = serve(always(GOOD))
         with pytest.raises(EndpointError, match=r"budget of 5 LLM tokens.*--max-tokens"):
-            ask(server.entry(), times=2, ledger=Ledger(max_tokens=5))
+            ask(server.entry(), times=2, meter=UsageMeter(max_tokens=5))
         assert len(server.asked) == 1
 
     def test_without_usage_figures_characters_are_counted(self, serve: Serve) -> None:
         server = serve(lambda asked: Says(GOOD, usage=False))
-        ledger = Ledger()
-        ask(server.entry(), ledger=ledger)
-        assert ledger.total.prompt_tokens == server.asked[0].prompt_tokens
-        assert ledger.total.completion_tokens == len(GOOD) // 4
+        meter = UsageMeter()
+        ask(server.entry(), meter=meter)
+        assert meter.total.prompt_tokens == server.asked[0].prompt_tokens
+        assert meter.total.completion_tokens == len(GOOD) // 4
 
     def test_an_identical_call_is_answered_from_the_disk(self, serve: Serve, tmp_path: Path) -> None:
         server = serve(always(GOOD))
-        ledger = Ledger()
+        meter = UsageMeter()
         ask(server.entry(), cache=ReplyCache(tmp_path / "llm"))
-        (again,) = ask(server.entry(), cache=ReplyCache(tmp_path / "llm"), ledger=ledger)
+        (again,) = ask(server.entry(), cache=ReplyCache(tmp_path / "llm"), meter=meter)
         assert again.cached
         assert again.text == GOOD
         assert len(server.asked) == 1
-        assert ledger.record()["agents"]["Matcher"] | {"seconds": 0} == {
+        assert meter.record()["agents"]["Matcher"] | {"seconds": 0} == {
             "calls": 0, "cached": 1, "prompt_tokens": 0, "completion_tokens": 0, "seconds": 0,
         }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -25,8 +26,9 @@ from medsegagent.agents.replay import replay
 from medsegagent.cli.app import run_app
 from medsegagent.errors import OutputError
 from medsegagent.phantom import CARDS, MODELS
-from medsegagent.road.decide import decide
-from medsegagent.road.transcript import Transcript
+from medsegagent.road.run import Run
+from medsegagent.road.select import converse
+from medsegagent.road.transcript import write_transcript
 
 Serve = Callable[..., Loopback]
 ROOT = Path(__file__).resolve().parents[3]
@@ -109,12 +111,12 @@ class TestReplay:
         """Write the transcript of a conversation, without the models."""
 
         def write(kind: str, instruction: str, behaviour: Behaviour) -> Path:
-            transcript = Transcript()
+            run = Run(Library.load(CARDS))
             with Loopback(behaviour) as server:
                 mind = Mind(kind, Endpoint.model_validate(server.entry(max_retries=0)), use_cache=False)
-                decide(instruction, Library.load(CARDS), mind, listener=transcript.add)
+                asyncio.run(converse(instruction, run, mind))
             file = tmp_path / "transcript.jsonl"
-            transcript.write(file)
+            write_transcript(file, run.said)
             return file
 
         return write

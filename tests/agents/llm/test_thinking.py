@@ -17,11 +17,13 @@ from oracle import Oracle
 from medsegagent import Library, match
 from medsegagent.agents.llm.config import Endpoint
 from medsegagent.agents.llm.mind import Mind
-from medsegagent.agents.llm.opening import open_counsel
-from medsegagent.agents.llm.usage import Ledger
 from medsegagent.errors import AnswerNeededError, ConfigError, EndpointError, MedSegAgentError
-from medsegagent.road.decide import Decision, converse, decide
+from medsegagent.road.events import Said
 from medsegagent.road.messages import Content, Task
+from medsegagent.road.options import Options
+from medsegagent.road.run import Run
+from medsegagent.road.select import Decision, converse, decision
+from medsegagent.road.steps import MATCHING
 
 Serve = Callable[..., Loopback]
 LIVER = "Please segment the liver in this CT."
@@ -52,8 +54,13 @@ class Team:
         entry = server.entry() if isinstance(server, Loopback) else server
         endpoint = Endpoint.model_validate(entry)
         thinker = Mind(kind, endpoint, **{"use_cache": False, **mind})
-        hear = lambda *line: self.said.append(line)  # noqa: E731
-        return decide(instruction, self.library, thinker, modality=modality, listener=hear)
+
+        def hear(event: object) -> None:
+            if isinstance(event, Said):
+                self.said.append((event.agent, event.content))
+
+        run = Run(self.library, options=Options(modality=modality), listener=hear)
+        return asyncio.run(converse(instruction, run, thinker))
 
     @property
     def transcript(self) -> str:
@@ -104,7 +111,7 @@ class TestHybrid:
         server = serve(Oracle(library, MEANT).about(ORGAN))
         decision = team.decide("hybrid", server, ORGAN)
         assert decision.selection.labels == match("gallbladder in CT", library).labels
-        assert decision.ledger.total.calls == len(server.asked) == 1
+        assert decision.usage["total"]["calls"] == len(server.asked) == 1
         assert server.asked[0].prompt_tokens < 700
 
     def test_only_the_open_words_and_names_are_sent(self, serve: Serve, library: Library, team: Team) -> None:
@@ -144,8 +151,8 @@ class TestHybrid:
 
         async def talk() -> Decision:
             mind = Mind("hybrid", Endpoint.model_validate(server.entry()), use_cache=False)
-            async with open_counsel(mind, Ledger()) as counsel:
-                return await converse(task, library, counsel, Ledger())
+            run = Run(library)
+            return decision(await mind.converse(task, run, MATCHING), run)
 
         with pytest.raises(MedSegAgentError, match="evidently MR"):
             asyncio.run(talk())
@@ -239,7 +246,7 @@ class TestLlm:
         decision = team.decide("llm", server, LIVER)
         assert decision.selection.labels == match(LIVER, library).labels
         assert len(server.asked) == 4
-        assert list(decision.ledger.agents) == ["Parser", "ModalityMatcher", "AnatomyMatcher", "LabelMatcher"]
+        assert list(decision.usage["agents"]) == ["Parser", "ModalityMatcher", "AnatomyMatcher", "LabelMatcher"]
         assert decision.warnings == ()
 
     def test_where_one_card_is_left_nobody_is_asked_to_choose(self, serve: Serve, library: Library, team: Team) -> None:
@@ -376,7 +383,7 @@ class TestLlm:
         server = serve(wrapped, refuses=refuses)
         decision = team.decide("llm", server.entry(streaming=streaming), LIVER)
         assert decision.selection.labels == match(LIVER, library).labels
-        assert decision.ledger.total.calls == 4 + len(refuses)
+        assert decision.usage["total"]["calls"] == 4 + len(refuses)
 
 
 class TestTrouble:
@@ -440,7 +447,7 @@ class TestTrouble:
         again = team.decide("llm", server, LIVER, use_cache=True)
         assert again.selection == first.selection
         assert len(server.asked) == 4
-        assert (again.ledger.total.calls, again.ledger.total.cached) == (0, 4)
+        assert (again.usage["total"]["calls"], again.usage["total"]["cached"]) == (0, 4)
 
 
 @pytest.mark.parametrize("answer", [Says("hello"), Fails(401, f"bad key {KEY}"), Fails(500, KEY)])

@@ -17,21 +17,22 @@ from tiny_models import write_model
 
 from medsegagent.cards.card import DatasetCard
 from medsegagent.cards.library import Library
+from medsegagent.engines.base import Prediction
+from medsegagent.engines.installed import discover
 from medsegagent.engines.nnunet.crop import box_around, cut, paste
 from medsegagent.engines.nnunet.label_map import label
 from medsegagent.engines.nnunet.network import load_network
 from medsegagent.engines.nnunet.prepare import prepare
-from medsegagent.engines.nnunet.runner import predict
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.run import predict
 from medsegagent.images.boxed import NOWHERE, Boxed
 from medsegagent.images.read import read_volume
 from medsegagent.images.volume import Grid, ModalityEvidence, Volume
 from medsegagent.language.request import Modality, Request
 from medsegagent.matching.selection import CardSelection, LabelExpression, Selection, TargetLabels
-from medsegagent.models.store import discover
+from medsegagent.models.installed import NnunetFolder
 from medsegagent.phantom import CARDS, MODELS, make_patient, write_patient
 from medsegagent.planning.choice import Choice
-from medsegagent.planning.plan import InstalledPart, PartValues, Plan
+from medsegagent.planning.plan import PartValues, Plan
 from medsegagent.planning.planner import plan
 
 MARGIN = 6.0
@@ -71,7 +72,7 @@ def ran(todo: Plan, volume: Volume) -> Prediction:
 
 def labels_of(folder: Path, volume: Volume) -> np.ndarray:
     fold = 0 if folder.parent.name == BOXED else "all"
-    part = InstalledPart(folder=folder, folds=(fold,), checkpoint="checkpoint_final.pth", labels={})
+    part = NnunetFolder(folder=folder, folds=(fold,), checkpoint="checkpoint_final.pth", labels={})
     network = load_network(part)
     return label(network, prepare(network, [volume], reorient=fold == "all"), "cpu").labels
 

@@ -8,26 +8,28 @@ import numpy as np
 import pytest
 from tiny_models import make_volume, plan_for, write_model
 
+from medsegagent.engines.base import Failure, Prediction
 from medsegagent.engines.nnunet.network import TrainedNetwork, load_network
 from medsegagent.engines.nnunet.prepare import Ahead, Job, prepare
-from medsegagent.engines.nnunet.runner import predict
-from medsegagent.engines.prediction import Failure, Prediction
+from medsegagent.engines.run import predict
 from medsegagent.errors import ModelError
-from medsegagent.planning.plan import InstalledPart
+from medsegagent.models.installed import NnunetFolder
 
 
 def job(folder: Path, *, reorient: bool = False) -> Job:
     return Job(
-        InstalledPart(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={}), (0,), reorient=reorient
+        NnunetFolder(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={}),
+        (0,),
+        reorient=reorient,
     )
 
 
 def test_the_next_input_is_made_while_the_current_one_is_used_and_no_further_one(tmp_path: Path) -> None:
     jobs = [job(write_model(tmp_path, name=f"Dataset90{n}_Toy", spacing=(2.0, 2.0, 2.0 + n))) for n in range(3)]
-    loaded: list[InstalledPart] = []
+    loaded: list[NnunetFolder] = []
     second = threading.Event()
 
-    def load(part: InstalledPart) -> TrainedNetwork:
+    def load(part: NnunetFolder) -> TrainedNetwork:
         loaded.append(part)
         if part is jobs[1].part:
             second.set()

@@ -13,7 +13,7 @@ from tiny_models import edit_json, make_volume, write_model
 from medsegagent.engines.nnunet.network import TrainedNetwork, load_network
 from medsegagent.engines.nnunet.preprocess import preprocess
 from medsegagent.errors import ImageError
-from medsegagent.planning.plan import InstalledPart
+from medsegagent.models.installed import NnunetFolder
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def network(root: Path, name: str, edits: dict[str, Any] | None = None, **option
         write_model(root, name=f"Dataset900_{name}", **options)
         for key, value in (edits or {}).items():
             edit_json(folder / "plans.json", "configurations", folder.name.split("__")[2], key, value=value)
-    return load_network(InstalledPart(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={}))
+    return load_network(NnunetFolder(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={}))
 
 
 def assert_nnunets_own(trained: TrainedNetwork, images: np.ndarray, spacing: list[float]) -> None:

@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 
 from medsegagent.cards.card import DatasetCard
 from medsegagent.cards.library import Library
+from medsegagent.engines.base import Prediction
+from medsegagent.engines.installed import discover
 from medsegagent.engines.nnunet.crop import grown
-from medsegagent.engines.nnunet.runner import predict
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.run import predict
 from medsegagent.images.boxed import Box
 from medsegagent.images.read import read_volume
 from medsegagent.images.volume import Grid, Volume
 from medsegagent.language.request import Modality, Request
 from medsegagent.matching.selection import CardSelection, LabelExpression, Selection, TargetLabels
 from medsegagent.models.effort import Effort
-from medsegagent.models.store import Store, discover
+from medsegagent.models.store import Store
 from medsegagent.phantom import CARDS, MODELS
 from medsegagent.planning.plan import Locator, PartValues, Plan
 from medsegagent.planning.planner import plan

@@ -8,18 +8,19 @@ import pytest
 import torch
 from tiny_models import make_volume, plan_for, write_model
 
+from medsegagent.engines.base import Failure, Prediction
 from medsegagent.engines.nnunet.label_map import label
 from medsegagent.engines.nnunet.network import load_network
 from medsegagent.engines.nnunet.orientation import to_ras
 from medsegagent.engines.nnunet.prepare import prepare
-from medsegagent.engines.nnunet.runner import predict
-from medsegagent.engines.prediction import Failure, Prediction
+from medsegagent.engines.run import predict
 from medsegagent.images.volume import Grid
-from medsegagent.planning.plan import InstalledPart, PartValues, PlannedTarget
+from medsegagent.models.installed import NnunetFolder
+from medsegagent.planning.plan import PartValues, PlannedTarget
 
 
 def label_map(folder: Path) -> np.ndarray:
-    part = InstalledPart(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={})
+    part = NnunetFolder(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={})
     trained = load_network(part)
     return label(trained, prepare(trained, [make_volume()]), "cpu").labels
 

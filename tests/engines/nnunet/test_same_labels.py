@@ -17,7 +17,7 @@ from medsegagent.engines.nnunet.label_map import label
 from medsegagent.engines.nnunet.network import load_network
 from medsegagent.engines.nnunet.prepare import prepare
 from medsegagent.images.volume import Volume
-from medsegagent.planning.plan import InstalledPart
+from medsegagent.models.installed import NnunetFolder
 
 OBLIQUE = (0.0, 0.936293363584199, 0.350823187, -1.0, 0.0, 0.0, 0.0, -0.350823187, 0.936293363584199)
 FLIPPED = (-1, 0, 0, 0, -1, 0, 0, 0, 1)
@@ -38,7 +38,7 @@ def nnunet_command(folder: Path, volumes: Sequence[Volume], work: Path, *options
 def ours(
     folder: Path, volumes: Sequence[Volume], folds: tuple[int, ...] = (0,), *, reorient: bool = False, **options: Any
 ) -> np.ndarray:
-    part = InstalledPart(folder=folder, folds=folds, checkpoint="checkpoint_final.pth", labels={})
+    part = NnunetFolder(folder=folder, folds=folds, checkpoint="checkpoint_final.pth", labels={})
     trained = load_network(part)
     return label(trained, prepare(trained, volumes, reorient=reorient), "cpu", **options).labels
 

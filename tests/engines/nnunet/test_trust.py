@@ -11,13 +11,13 @@ import pytest
 import torch
 from tiny_models import REGIONS, edit_json, make_volume, plan_for, write_model
 
+from medsegagent.engines.base import Failure
 from medsegagent.engines.nnunet.checkpoint import load_checkpoint
 from medsegagent.engines.nnunet.network import load_network
-from medsegagent.engines.nnunet.runner import predict
 from medsegagent.engines.nnunet.trust import check_folder
-from medsegagent.engines.prediction import Failure
+from medsegagent.engines.run import predict
 from medsegagent.errors import ModelError
-from medsegagent.planning.plan import InstalledPart
+from medsegagent.models.installed import NnunetFolder
 
 ARCHITECTURE = ("configurations", "3d_fullres", "architecture")
 
@@ -132,7 +132,14 @@ def test_plans_that_ask_for_anything_off_the_lists_are_refused(folder: Path, key
 
 
 @pytest.mark.parametrize(
-    "labels", [{"liver": 1}, {"background": 0, "liver": 2}, {"background": 0, "liver": -1}, {"background": 0, "a": "1"}]
+    "labels",
+    [
+        {"background": 0, "liver": []},
+        {"liver": 1},
+        {"background": 0, "liver": 2},
+        {"background": 0, "liver": -1},
+        {"background": 0, "a": "1"},
+    ],
 )
 def test_labels_that_are_not_nnunets_are_refused(folder: Path, labels: dict[str, Any]) -> None:
     edit_json(folder / "dataset.json", "labels", value=labels)
@@ -196,4 +203,4 @@ def test_a_trainer_that_changes_the_network_is_honoured_without_a_search(tmp_pat
 
 
 def load(folder: Path) -> Any:
-    return load_network(InstalledPart(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={}))
+    return load_network(NnunetFolder(folder=folder, folds=(0,), checkpoint="checkpoint_final.pth", labels={}))

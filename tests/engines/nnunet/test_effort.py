@@ -7,40 +7,41 @@ import pytest
 import torch
 from tiny_models import make_volume, plan_for, write_model
 
-from medsegagent.engines.nnunet.runner import predict
-from medsegagent.engines.prediction import Prediction
+from medsegagent.engines.base import Prediction
+from medsegagent.engines.run import predict
 from medsegagent.errors import UsageError
 from medsegagent.models.effort import FAST_STEP, Effort, folds_named
-from medsegagent.planning.plan import InstalledModel, Plan
+from medsegagent.models.installed import NnunetModel
+from medsegagent.planning.plan import Plan
 
 
-def model(**options: object) -> InstalledModel:
+def model(**options: object) -> NnunetModel:
     planned = plan_for(Path("Dataset900_Toy", "a__b__c"), folds=(0, 1, 2)).models[0].model
     return planned.model_copy(update=options)
 
 
 def test_nothing_asked_changes_nothing() -> None:
-    assert Effort().applied_to(model(use_mirroring=False, tile_step_size=0.8)) == model(
+    assert model(use_mirroring=False, tile_step_size=0.8).tuned(Effort()) == model(
         use_mirroring=False, tile_step_size=0.8
     )
 
 
 def test_what_is_asked_overrides_the_entry() -> None:
-    asked = Effort(folds=(1,), mirror=True, tile_step=0.3).applied_to(model(use_mirroring=False, tile_step_size=0.8))
+    asked = model(use_mirroring=False, tile_step_size=0.8).tuned(Effort(folds=(1,), mirror=True, tile_step=0.3))
     assert (asked.use_mirroring, asked.tile_step_size, asked.parts[0].folds) == (True, 0.3, (1,))
 
 
 def test_fast_takes_larger_steps_without_mirroring_unless_the_user_says_otherwise() -> None:
-    fast = Effort(fast=True).applied_to(model())
+    fast = model().tuned(Effort(fast=True))
     assert (fast.use_mirroring, fast.tile_step_size) == (False, FAST_STEP)
-    assert Effort(fast=True).applied_to(model(tile_step_size=0.9)).tile_step_size == 0.9, "the entry is faster still"
-    careful = Effort(fast=True, mirror=True, tile_step=0.5).applied_to(model())
+    assert model(tile_step_size=0.9).tuned(Effort(fast=True)).tile_step_size == 0.9, "the entry is faster still"
+    careful = model().tuned(Effort(fast=True, mirror=True, tile_step=0.5))
     assert (careful.use_mirroring, careful.tile_step_size) == (True, 0.5)
 
 
 def test_a_fold_that_is_not_installed_is_named() -> None:
-    assert Effort(folds=(0, 2)).lacking(model()) is None
-    assert "fold 4 (--folds) is not installed, only 0, 1, 2" in str(Effort(folds=(0, 4)).lacking(model()))
+    assert model().lacks(Effort(folds=(0, 2))) is None
+    assert "fold 4 (--folds) is not installed, only 0, 1, 2" in str(model().lacks(Effort(folds=(0, 4))))
 
 
 def test_folds_are_read_as_users_name_them() -> None:

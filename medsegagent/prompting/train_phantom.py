@@ -1,4 +1,4 @@
-"""`python -m medsegagent.phantom.train_promptable`: train the demo's promptable model on synthetic patients.
+"""`python -m medsegagent.prompting.train_phantom`: train the demo's promptable model on synthetic patients.
 
 A U-Net of nnU-Net's with nnInteractive's eight inputs: the image, the mask so far, boxes in and out, points in and out,
 scribbles in and out. It learns from clicks made the way people make them: the first inside a structure, the next ones
@@ -22,6 +22,7 @@ from scipy import ndimage
 
 from medsegagent.phantom import MODELS
 from medsegagent.phantom.patient import make_patient
+from medsegagent.prompting.catalogue import PHANTOM
 from medsegagent.prompting.clicker import next_click
 
 if TYPE_CHECKING:
@@ -376,7 +377,7 @@ def install(network: torch.nn.Module, folder: Path) -> None:
     for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=1) + "\n", "utf-8")
     (folder / "LICENSE").write_text(
-        "Apache-2.0\nTrained by medsegagent.phantom.train_promptable on synthetic patients.\n"
+        "Apache-2.0\nTrained by medsegagent.prompting.train_phantom on synthetic patients.\n"
     )
     shared: dict[int, torch.Tensor] = {}  # a network of nnU-Net's names each tensor several times
     weights = network.state_dict()
@@ -393,7 +394,7 @@ def install(network: torch.nn.Module, folder: Path) -> None:
 def main() -> None:
     """Train and install."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "promptable", help="folder to write")
+    parser.add_argument("--out", type=Path, default=PHANTOM, help="folder to write")
     parser.add_argument("--iterations", type=int, default=3000)
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s")

@@ -33,11 +33,11 @@ class Usage:
         return self.prompt_tokens + self.completion_tokens
 
 
-class Ledger:
+class UsageMeter:
     """Accounts of all agents of one run."""
 
     def __init__(
-        self, max_calls: int | None = None, max_tokens: int | None = None, parent: Ledger | None = None
+        self, max_calls: int | None = None, max_tokens: int | None = None, parent: UsageMeter | None = None
     ) -> None:
         """Start empty.
 
