@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -30,14 +31,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-PATCH = 40
+PATCH = 56
+"""Of the model: nnInteractive plans its patches with a margin of 24 voxels to each side."""
 RADIUS = 2
 DECAY = 0.98
 FEATURES = [8, 16, 24, 24]
 CONFIGURATION = "3d_fullres"
 _SEEDS = range(30)
 _ROUNDS = (1, 2, 3)
-_LEARNING_RATE = 2e-3
+_STAGES = ((40, 3000, 2e-3), (PATCH, 700, 1.2e-3))
+"""Patch size, iterations, first learning rate: small patches are quick, and the last part gets used to the model's."""
 _CHANNELS = 8
 
 ORGANS = (
@@ -49,9 +52,11 @@ ORGANS = (
     ("kidney_right",),
     ("stomach",),
     ("aorta",),
+    ("aorta",),
+    ("aorta",),
     ("bladder",),
 )
-"""The structures that it learns: each in one piece, and large enough to be clicked."""
+"""The structures that it learns: each in one piece, and large enough to be clicked; the thin one more often."""
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -214,14 +219,14 @@ class Clicks:
         z, y, x = (round(float(index)) for index in np.argwhere(drawn).mean(axis=0))
         self.centre = (z, y, x)
 
-    def inputs(self) -> Array:
-        """The network's input around the last prompt, `(8, PATCH, PATCH, PATCH)`."""
-        stack = np.zeros((_CHANNELS, PATCH, PATCH, PATCH), np.float32)
-        stack[0] = crop(self.image, self.centre)
-        stack[1] = crop(self.mask.astype(np.float32), self.centre)
+    def inputs(self, patch: int) -> Array:
+        """The network's input around the last prompt, `(8, patch, patch, patch)`."""
+        stack = np.zeros((_CHANNELS, patch, patch, patch), np.float32)
+        stack[0] = crop(self.image, self.centre, patch)
+        stack[1] = crop(self.mask.astype(np.float32), self.centre, patch)
         for channel, prompts in enumerate(self._prompts, 2):
             if prompts.any():
-                stack[channel] = crop(prompts, self.centre)
+                stack[channel] = crop(prompts, self.centre, patch)
         return stack
 
     def answer(self, predicted: Mask) -> None:
@@ -240,19 +245,20 @@ def add_point(channel: Array, at: tuple[int, ...]) -> None:
     channel[inside] = np.maximum(channel[inside], ball[part])
 
 
-def crop(volume: Array, centre: tuple[int, int, int]) -> Array:
+def crop(volume: Array, centre: tuple[int, int, int], size: int) -> Array:
     """Cut a patch out; 0 beyond the volume."""
-    low = [index - PATCH // 2 for index in centre]
-    inside = tuple(slice(max(0, a), min(n, a + PATCH)) for a, n in zip(low, volume.shape, strict=True))
-    patch = np.zeros((PATCH,) * 3, np.float32)
+    low = [index - size // 2 for index in centre]
+    inside = tuple(slice(max(0, a), min(n, a + size)) for a, n in zip(low, volume.shape, strict=True))
+    patch = np.zeros((size,) * 3, np.float32)
     patch[tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, low, strict=True))] = volume[inside]
     return patch
 
 
 def paste(volume: Mask, patch: Mask, centre: tuple[int, int, int]) -> None:
     """Put a patch back where `crop` took it."""
-    low = [index - PATCH // 2 for index in centre]
-    inside = tuple(slice(max(0, a), min(n, a + PATCH)) for a, n in zip(low, volume.shape, strict=True))
+    size = patch.shape[0]
+    low = [index - size // 2 for index in centre]
+    inside = tuple(slice(max(0, a), min(n, a + size)) for a, n in zip(low, volume.shape, strict=True))
     volume[inside] = patch[tuple(slice(s.start - a, s.stop - a) for s, a in zip(inside, low, strict=True))]
 
 
@@ -279,7 +285,7 @@ def spoilt(truth: Mask, rng: np.random.Generator) -> Mask:
     return np.asarray(mask, np.bool_)
 
 
-def train(iterations: int, folder: Path, seed: int = 0) -> None:
+def train(folder: Path, stages: Sequence[tuple[int, int, float]] = _STAGES, seed: int = 0) -> None:
     """Train on one thread and write the folder, also every 250 iterations."""
     import torch
 
@@ -288,22 +294,38 @@ def train(iterations: int, folder: Path, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     network = build()
     _inherit(network)
-    optimizer = torch.optim.Adam(network.parameters(), lr=_LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(1e-3, (1 - step / iterations) ** 0.9))
     pool = examples()
+    for patch, iterations, rate in stages:
+        _fit(network, pool, patch, iterations, rate, rng, folder)
+
+
+def _fit(
+    network: torch.nn.Module,
+    pool: Sequence[Example],
+    patch: int,
+    iterations: int,
+    rate: float,
+    rng: np.random.Generator,
+    folder: Path,
+) -> None:
+    import torch
+
+    optimizer = torch.optim.Adam(network.parameters(), lr=rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(1e-3, (1 - step / iterations) ** 0.9))
     half = partial(torch.autocast, "cpu", dtype=torch.bfloat16)  # nine times as fast where the processor has it
     running = 0.0
     for step in range(1, iterations + 1):
         clicks = Clicks(*turned(pool[rng.integers(len(pool))], rng), rng)
-        for _ in range(int(rng.choice(_ROUNDS, p=(0.55, 0.25, 0.2))) - 1):
+        for _ in range(int(rng.choice(_ROUNDS, p=(0.6, 0.22, 0.18))) - 1):
             if clicks.click():
                 with torch.no_grad(), half():
-                    clicks.answer(network(torch.from_numpy(clicks.inputs())[None])[0].argmax(0).numpy() > 0)
+                    answer = network(torch.from_numpy(clicks.inputs(patch))[None])[0].argmax(0)
+                clicks.answer(answer.numpy() > 0)
         if not clicks.click():
             continue
-        target = torch.from_numpy(crop(clicks.truth.astype(np.float32), clicks.centre))
+        target = torch.from_numpy(crop(clicks.truth.astype(np.float32), clicks.centre, patch))
         with half():
-            logits = network(torch.from_numpy(clicks.inputs())[None])[0]
+            logits = network(torch.from_numpy(clicks.inputs(patch))[None])[0]
         logits = logits.float()
         share = logits.softmax(0)[1]
         overlap = (2 * (share * target).sum() + 1) / (share.sum() + target.sum() + 1)
@@ -316,8 +338,7 @@ def train(iterations: int, folder: Path, seed: int = 0) -> None:
         running += (float(overlap.detach()) - running) / min(step, 100)
         if step % 250 == 0 or step == iterations:
             install(network, folder)
-        if step % 100 == 0:
-            log.info("%d of %d iterations, Dice %.3f", step, iterations, running)
+            log.info("patch %d: %d of %d iterations, Dice %.3f", patch, step, iterations, running)
 
 
 def _inherit(network: torch.nn.Module) -> None:
@@ -395,11 +416,10 @@ def main() -> None:
     """Train and install."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=PHANTOM, help="folder to write")
-    parser.add_argument("--iterations", type=int, default=3000)
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s")
     log.setLevel(logging.INFO)
-    train(arguments.iterations, arguments.out)
+    train(arguments.out)
 
 
 if __name__ == "__main__":

@@ -173,7 +173,7 @@ def test_a_scribble_on_another_grid_an_unknown_structure_and_no_run_are_refused(
     for arguments, code, said in (
         ((run, "liver", "--scribble", tmp_path / "other.nii.gz"), 5, "another grid"),
         ((run, "pancreas", "--undo"), 2, "It has liver, spleen"),
-        ((tmp_path, "liver", "--undo"), 2, "no run folder"),
+        ((tmp_path, "liver", "--undo"), 5, "no finished run"),
     ):
         answer = cli("refine", *arguments)
         assert (answer.code, said in answer.err) == (code, True), answer.err
