@@ -301,7 +301,7 @@ def train(folder: Path, stages: Sequence[tuple[int, int, float]] = _STAGES, seed
 
 def _fit(
     network: torch.nn.Module,
-    pool: Sequence[Example],
+    pool: list[Example],
     patch: int,
     iterations: int,
     rate: float,
@@ -315,7 +315,7 @@ def _fit(
     half = partial(torch.autocast, "cpu", dtype=torch.bfloat16)  # nine times as fast where the processor has it
     running = 0.0
     for step in range(1, iterations + 1):
-        clicks = Clicks(*turned(pool[rng.integers(len(pool))], rng), rng)
+        clicks = Clicks(*turned(pool[int(rng.integers(len(pool)))], rng), rng)
         for _ in range(int(rng.choice(_ROUNDS, p=(0.6, 0.22, 0.18))) - 1):
             if clicks.click():
                 with torch.no_grad(), half():
