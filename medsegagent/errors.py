@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 
 class ExitCode(IntEnum):
@@ -105,6 +105,29 @@ class CaseListError(MedSegAgentError):
 
 class ModelError(MedSegAgentError):
     """A model folder cannot be used: incomplete, truncated, or asking for code we do not run."""
+
+
+class PromptError(MedSegAgentError):
+    """A prompt cannot be used: outside the image, empty, drawn on another grid, or of a kind that is not taken."""
+
+    exit_code = ExitCode.USAGE
+
+
+@dataclass(eq=False)
+class PromptableError(MedSegAgentError):
+    """A promptable model cannot be had. Code reads `reason`."""
+
+    reason: Literal["not_installed", "no_weights", "no_device", "licence", "unreachable"] = "no_weights"
+    exit_code = ExitCode.NO_MODEL
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.what, self.remedy, self.where, self.reason)
+
+
+class SessionLostError(MedSegAgentError):
+    """A promptable model's server went away or let the session expire. The prompts given so far are kept."""
+
+    exit_code = ExitCode.ALL_FAILED
 
 
 class OutputError(MedSegAgentError):

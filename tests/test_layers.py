@@ -16,6 +16,7 @@ TIERS = (
     ("agents",),
     ("road",),
     ("evaluation",),
+    ("prompting",),
     ("export",),
     ("reporting",),
     ("fusion",),
@@ -72,8 +73,8 @@ def test_no_arrow_runs_up(file: Path) -> None:
         ("autogen_core", {"agents"}),
         ("autogen_ext", {"agents"}),
         ("openai", {"agents"}),
-        ("torch", {"engines", "phantom"}),
-        ("nnunetv2", {"engines", "phantom"}),
+        ("torch", {"engines", "phantom", "prompting"}),
+        ("nnunetv2", {"engines", "phantom", "prompting"}),
         ("typer", {"cli"}),
     ],
 )

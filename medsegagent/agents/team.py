@@ -20,6 +20,7 @@ from medsegagent.road.messages import (
     NothingLeft,
     Parsed,
     Planned,
+    Refined,
     Refused,
     Reported,
     Selected,
@@ -29,7 +30,7 @@ from medsegagent.road.messages import (
 from medsegagent.road.options import Options
 from medsegagent.road.run import Run
 from medsegagent.road.segmenter import Segmenter
-from medsegagent.road.steps import MATCHING, MOST_TURNS, PARSER, SEGMENTING, USER, Route, Step, steps
+from medsegagent.road.steps import MATCHING, MOST_TURNS, PARSER, USER, Route, Step, route_of, steps
 from medsegagent.road.thinking import RulesThinking, Thinking
 
 if TYPE_CHECKING:
@@ -65,7 +66,7 @@ def build_team(
         UsageError: If an option means nothing.
     """
     run = segmenter.prepared(image, out, options, overwrite=overwrite)
-    return team_of(run, thinking or RulesThinking(), SEGMENTING)
+    return team_of(run, thinking or RulesThinking(), route_of(options))
 
 
 def build_matching_team(library: Library, thinking: Thinking | None = None) -> GraphFlow:
@@ -76,8 +77,8 @@ def build_matching_team(library: Library, thinking: Thinking | None = None) -> G
 def message_types() -> list[type[BaseChatMessage]]:
     """What the team says, for the `custom_message_types` of a larger chat that it takes part in."""
     said = (
-        Task, Parsed, CardsLeft, NothingLeft, Selected, CardsUnusable, Planned, Executed, Reported, Refused, Consulted,
-        Warned,
+        Task, Parsed, CardsLeft, NothingLeft, Selected, CardsUnusable, Planned, Executed, Refined, Reported, Refused,
+        Consulted, Warned,
     )  # fmt: skip
     return [StructuredMessage[content] for content in said]  # type: ignore[valid-type]
 

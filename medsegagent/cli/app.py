@@ -9,7 +9,21 @@ from typing import Annotated
 
 import typer
 
-from medsegagent.cli import cards, convert, demo, doctor, evaluate, inspect, match, models, replay, segment, targets
+from medsegagent.cli import (
+    cards,
+    convert,
+    demo,
+    doctor,
+    evaluate,
+    inspect,
+    match,
+    models,
+    promptable,
+    refine,
+    replay,
+    segment,
+    targets,
+)
 from medsegagent.cli.flags import with_flag
 from medsegagent.cli.screen import problem
 from medsegagent.errors import ExitCode, MedSegAgentError
@@ -26,11 +40,13 @@ app.command(name="match")(match.match)
 app.command(name="inspect")(inspect.inspect)
 app.command(name="convert")(convert.convert)
 app.command(name="demo")(demo.demo)
+app.command(name="refine")(refine.refine)
 app.command(name="replay")(replay.replay)
 app.command(name="doctor")(doctor.doctor)
 app.command(name="targets")(targets.targets)
 app.add_typer(cards.app, name="cards")
 app.add_typer(models.app, name="models")
+app.add_typer(promptable.app, name="promptable")
 app.add_typer(evaluate.app, name="evaluate")
 
 

@@ -14,6 +14,9 @@ def demo(
     instruction: Annotated[str | None, typer.Argument(help="What to segment; default: all the phantom has.")] = None,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the results.")] = Path("medsegagent_demo"),
     seed: Annotated[int, typer.Option(help="Which synthetic patient; none was seen in training.", min=0)] = 0,
+    refine: Annotated[
+        bool, typer.Option("--refine", help="Also spoil one mask and correct it in four turns, a picture each.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Hide the agents' conversation.")] = False,
 ) -> None:
     """Run the whole road on a synthetic patient with tiny demo models: no key, no download, no GPU."""
@@ -32,4 +35,8 @@ def demo(
 
         result = run_demo(out, instruction=instruction or INSTRUCTION, seed=seed, overwrite=True, on_event=show)
     show_result(result.run, result.dice)
+    if refine:
+        from medsegagent.cli.refining import show_demo
+
+        show_demo(out, seed)
     screen.out.print("The patient is synthetic and so are the models' training patients: this shows the road only.")

@@ -28,7 +28,7 @@ from medsegagent.matching.instruction import match_instruction
 from medsegagent.models.catalogue import Offer, find, of_card
 from medsegagent.models.download import Progress as Bytes
 from medsegagent.models.install import Installation, InstalledFolder, install, parts_for
-from medsegagent.models.own_store import default_home
+from medsegagent.models.own_store import ModelHome, default_home
 from medsegagent.planning.downloads import wanted
 
 Consent = Literal["never", "ask", "yes"]
@@ -133,6 +133,24 @@ def install_all(offers: Iterable[Offer], how: Installation) -> None:
             told = replace(how, progress=bar, notice=lambda text: screen.err.print(text, markup=False, soft_wrap=True))
             done = install(offer.card, offer.entry, told, offer.labels)
         _tell(offer, done)
+
+
+def install_promptable(home: ModelHome, source: str, *, accepted: bool) -> None:
+    """Install the weights of nnInteractive; the licence is shown, and asked for where somebody can be asked.
+
+    Raises:
+        AnswerNeededError: If it is not accepted.
+    """
+    from medsegagent.prompting.weights import LICENCE, MODEL, SHA256, SOURCE, install_nninteractive
+
+    for line in (f"from {source or SOURCE}", f"sha256 {SHA256}", f"licence {LICENCE}: no commercial use"):
+        screen.err.print(line, markup=False, highlight=False, soft_wrap=True)
+    if not accepted and sys.stdin.isatty():
+        accepted = Confirm.ask("Does this licence allow your use?", console=screen.err, default=False)
+    with _bars() as bar:
+        folder, new = install_nninteractive(home, accepted=accepted, source=source, progress=bar)
+    state = "installed" if new else "already there"
+    screen.out.print(f"{MODEL}: {state}, {folder}", markup=False, soft_wrap=True)
 
 
 def _tell(offer: Offer, done: Iterable[InstalledFolder]) -> None:

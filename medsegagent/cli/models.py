@@ -95,13 +95,21 @@ def install_models(
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:
-    """Install public models, each into a folder of its own; nnUNet_results is never written."""
+    """Install public models, each into a folder of its own; nnUNet_results is never written.
+
+    `nninteractive` installs the weights of nnInteractive, for `refine --with nninteractive`.
+    """
     from medsegagent.cards.library import Library
     from medsegagent.cli.installing import choose, confirm, install_all
     from medsegagent.models.install import Installation
     from medsegagent.models.own_store import default_home
 
     home = default_home()
+    if models == ["nninteractive"]:
+        from medsegagent.cli.installing import install_promptable
+
+        install_promptable(home, str(archive or mirror), accepted=accept_licence)
+        return
     offers = choose(Library.load(library), models or [], card, instruction, modality, max_models, archive)
     confirm(offers, yes=yes or instruction is None)
     install_all(offers, Installation(home, archive=archive, mirror=mirror, licence_accepted=accept_licence))

@@ -28,6 +28,7 @@ from medsegagent.cli.options import (
 )
 
 _RESULTS, _MODELS, _NETWORKS, _VOTES = "Results", "Which models", "How networks run", "How masks become one"
+_REFINING = "How masks are corrected"
 
 
 def segment(
@@ -143,6 +144,26 @@ def segment(
             "--isolate", help="Each model in a process of its own, under a watchdog.", rich_help_panel=_NETWORKS
         ),
     ] = False,
+    refine: Annotated[
+        Literal["off", "disagreement", "llm"],
+        typer.Option("--refine", help="Correct masks by prompts before they are reported.", rich_help_panel=_REFINING),
+    ] = "off",
+    with_: Annotated[
+        str,
+        typer.Option("--with", help="With which promptable model: `promptable list`.", rich_help_panel=_REFINING),
+    ] = "walker",
+    promptable: Annotated[
+        Path | None, typer.Option("--promptable", help="Folder of its weights.", rich_help_panel=_REFINING)
+    ] = None,
+    url: Annotated[str, typer.Option("--url", help="Its server.", rich_help_panel=_REFINING)] = "",
+    accept_licence: Annotated[
+        bool,
+        typer.Option("--accept-licence", help="The licence of its weights allows my use.", rich_help_panel=_REFINING),
+    ] = False,
+    send_images: Annotated[
+        bool,
+        typer.Option("--send-images", help="Voxels may be sent to its server or the LLM.", rich_help_panel=_REFINING),
+    ] = False,
     yes: Annotated[
         bool, typer.Option("--yes", "-y", help="Install a lacking model without asking.", rich_help_panel=_MODELS)
     ] = False,
@@ -162,9 +183,11 @@ def segment(
 ) -> None:
     """Segment what INSTRUCTION asks for. Research software, not a medical device."""
     from medsegagent.cli.one_case import CaseRunner, image_arguments, show_run
+    from medsegagent.cli.vision import refinement_from
     from medsegagent.errors import UsageError
     from medsegagent.models.effort import folds_named
     from medsegagent.planning.choice import weights_named
+    from medsegagent.prompting.wanted import Wanted
     from medsegagent.road.options import Options
     from medsegagent.road.segmenter import KEEP_BYTES, Segmenter
 
@@ -191,6 +214,12 @@ def segment(
         separate=separate,
         keep_predictions=keep_predictions,
         formats=tuple(formats or ()),
+        refinement=refinement_from(
+            refine,
+            Wanted(with_, promptable, url, device, licence_accepted=accept_licence, send_images=send_images),
+            config,
+            send_images=send_images,
+        ),
     )
     thinker = mind_from(
         mind,

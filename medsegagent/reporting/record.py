@@ -119,6 +119,10 @@ class RunRecord(_Part):
     """Stage -> wall time."""
     mind: dict[str, Any] = Field(default_factory=dict)
     """Who thought, and what that cost."""
+    corrections: tuple[dict[str, Any], ...] = ()
+    """The version that counts of each corrected structure: its id, who, from what, by which prompts."""
+    promptable: str = ""
+    """The promptable model of the Refiner, with the licence of its weights; empty if it had no seat."""
     files: tuple[str, ...] = ()
     """What the run wrote, relative to its folder, with forward slashes: what `--overwrite` may replace."""
     research_use: str = "Research software, not a medical device."

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 
@@ -22,6 +24,29 @@ MOST_PICTURED = 24
 """Structures with pictures of their own; a page of a whole skeleton would not open on a phone."""
 
 
+@dataclass(frozen=True)
+class Correction:
+    """How a structure's mask was corrected.
+
+    Attributes:
+        structure: Its id.
+        who: Who chose the prompts, and the promptable model.
+        before_ml: Volume as the models gave it.
+        after_ml: Volume now.
+        version: Number of the version that counts.
+        turns: Prompt and reason of each turn.
+        pictures: PNG of each turn, the mask before them first.
+    """
+
+    structure: str
+    who: str
+    before_ml: float
+    after_ml: float
+    version: int
+    turns: tuple[tuple[str, str], ...] = ()
+    pictures: tuple[bytes, ...] = ()
+
+
 def write_report(
     path: Path,
     record: RunRecord,
@@ -29,6 +54,7 @@ def write_report(
     volume: Volume,
     statistics: Mapping[str, StructureStatistics],
     dropped: Sequence[Dropped] = (),
+    corrections: Sequence[Correction] = (),
 ) -> None:
     """Write the page: self-contained (no network, no script), readable on a phone, on paper and by a screen reader.
 
@@ -39,6 +65,7 @@ def write_report(
         volume: The image to draw on.
         statistics: By structure id.
         dropped: The cards that were not selected, and why.
+        corrections: Which masks were corrected, how, by whom.
     """
     scene = scene_of(segmentation, volume)
     request = record.request
@@ -50,6 +77,7 @@ def write_report(
         _warnings(record),
         _overview(scene, segmentation),
         _measurements(segmentation, statistics, scene),
+        _corrections(corrections),
         _structures(segmentation, scene, statistics),
         tag("h2", "How the instruction was understood"),
         _understood(request),
@@ -233,6 +261,28 @@ def _pair(item: Structure, first: str, second: str) -> Cell:
         return None
     known = item.pairwise_dice.get((first, second), item.pairwise_dice.get((second, first)))
     return _dice(known)
+
+
+def _corrections(corrections: Sequence[Correction]) -> Raw:
+    """Before, after and why; a mask that went back to what the models gave is said to have."""
+    if not corrections:
+        return Raw()
+    parts: list[Cell] = [tag("h2", "Corrections")]
+    for item in corrections:
+        change = f"{item.before_ml:.1f} mL as the models gave it, {item.after_ml:.1f} mL now (version {item.version})"
+        parts += [tag("h3", item.structure), tag("p", f"{change}. {item.who}.")]
+        if item.turns:
+            rows: list[list[Cell]] = [[number, prompt, why] for number, (prompt, why) in enumerate(item.turns, 1)]
+            parts.append(table(["Turn", "Prompt", "Why"], rows))
+        parts.append(_gallery(_turn_pictures(item)))
+    return join(parts)
+
+
+def _turn_pictures(item: Correction) -> Iterator[Picture]:
+    for number, picture in enumerate(item.pictures):
+        uri = f"data:image/png;base64,{b64encode(picture).decode('ascii')}"
+        caption = f"Turn {number}" if number else "Before"
+        yield Picture(uri, f"{item.structure}: {caption.lower()}", caption, 0.92)
 
 
 def _understood(request: Request) -> Raw:

@@ -24,6 +24,7 @@ def what_was_asked(instruction: str, options: Options, resources: Resources, min
         mind: Who thought: `kind`, and of a language model `model`.
     """
     how = {name: value for name, value in asdict(options).items() if name not in _NOT_IN_THE_RESULT}
+    how["refinement"] = options.refinement.record()  # without the key
     vocabulary = resources.library.vocabulary
     return Asked(
         instruction=instruction,

@@ -159,6 +159,24 @@ class Executed(Content):
         return "; ".join(structure.summary for structure in self.structures)
 
 
+class Refined(Content):
+    """Refiner, for the record: one turn on one structure."""
+
+    structure: str
+    turn: int
+    prompt: str
+    why: str
+    added: int
+    removed: int
+    volume_ml: float
+
+    @property
+    def summary(self) -> str:
+        """What was done and what came of it."""
+        change = f"+{self.added:,} -{self.removed:,} voxels, {self.volume_ml:.1f} mL"
+        return f"{self.structure}, turn {self.turn}: {self.prompt} ({self.why}): {change}"
+
+
 class Reported(Content):
     """Reporter -> the user: the end."""
 

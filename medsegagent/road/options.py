@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from medsegagent.cards.card import Fold
 from medsegagent.fusion.names import check_rule
 from medsegagent.models.effort import Effort
 from medsegagent.planning.choice import Choice
+from medsegagent.prompting.wanted import Refinement
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Options:
         separate: Write one mask per target too.
         keep_predictions: Write every model's own masks too.
         formats: Further file formats, of `medsegagent.export.formats.FORMATS`.
+        refinement: Whether, by whom and with what masks are corrected before they are reported.
 
     Raises:
         UsageError: If a value is out of range, or a name is none.
@@ -64,6 +66,7 @@ class Options:
     separate: bool = False
     keep_predictions: bool = False
     formats: tuple[str, ...] = ()
+    refinement: Refinement = field(default_factory=Refinement)
 
     def __post_init__(self) -> None:
         """Check what can be checked without a library."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from medsegagent.export.formats import export_results
 from medsegagent.files import write_json
 from medsegagent.images.volume import Volume
+from medsegagent.prompting.correcting import corrected, corrections_of, pictures_of
+from medsegagent.prompting.versions import History
 from medsegagent.reporting.record import RECORD, SCHEMA_VERSION, Asked, InputRecord, RunRecord
 from medsegagent.reporting.report import write_report
 from medsegagent.reporting.results import paragraph, write_results
@@ -19,6 +21,7 @@ from medsegagent.reporting.staging import files_below
 from medsegagent.reporting.statistics import structure_statistics
 from medsegagent.road.asked import what_was_asked
 from medsegagent.road.messages import Executed, Reported
+from medsegagent.road.refiner import write_refined
 from medsegagent.road.run import Finished, Run
 from medsegagent.road.steps import REPORTER
 from medsegagent.road.transcript import TRANSCRIPT, write_transcript
@@ -54,6 +57,7 @@ def report(heard: Executed, run: Run) -> Reported:
         dropped=tuple(sorted(run.dropped.values(), key=lambda item: item.card)),
         record=_record(heard, run, asked),
         said=tuple(run.said),
+        refined=run.refined,
     )
     if run.out is None:
         return Reported(paragraph=paragraph(run.segmentation, heard.warnings))
@@ -98,12 +102,20 @@ def write_run(finished: Finished, folder: Path, out: Path) -> tuple[Reported, Fi
             keep_predictions=options.keep_predictions,
         )
         exported = export_results(segmentation, case.volumes[0], folder, options.formats, finished.library.vocabulary)
+        history = write_refined(finished.refined, folder) if finished.refined else History()
+        record = record.model_copy(update={"corrections": tuple(corrected(history))})
         own = [*unwritten, *exported.warnings]
         said = paragraph(segmentation, (*record.warnings, *own))
         with dispensable("report.html", folder, own):
             page = record.model_copy(update={"warnings": (*record.warnings, *own)})
             write_report(
-                folder / "report.html", page, segmentation, case.volumes[0], finished.figures, finished.dropped
+                folder / "report.html",
+                page,
+                segmentation,
+                case.volumes[0],
+                finished.figures,
+                finished.dropped,
+                corrections_of(history, pictures_of(folder, history)),
             )
         reported = Reported(paragraph=said, warnings=tuple(own), folder=str(out))
         write_transcript(folder / TRANSCRIPT, (*finished.said, (REPORTER, reported)))
@@ -130,6 +142,7 @@ def _record(heard: Executed, run: Run, asked: Asked) -> RunRecord:
         warnings=(*run.warnings, *heard.warnings),
         seconds=dict(run.seconds),
         mind={**run.mind, "usage": run.usage()},
+        promptable=run.refined.licence if run.refined else "",
     )
 
 

@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # who only chooses cards pays for none of these
     from medsegagent.reporting.statistics import StructureStatistics
     from medsegagent.road.case import Case
     from medsegagent.road.messages import Content, Selected
+    from medsegagent.road.refiner import Outcome
     from medsegagent.road.resources import Resources
 
 NO_USAGE: Mapping[str, object] = {
@@ -54,6 +55,7 @@ class Finished:
     dropped: tuple[Dropped, ...]
     record: RunRecord
     said: tuple[tuple[str, Content], ...]
+    refined: Outcome | None = None
 
     def with_record(self, record: RunRecord) -> Finished:
         """The same with another record."""
@@ -98,6 +100,8 @@ class Run:
     lacking: tuple[Lacking, ...] | None = None
     """What could be installed for targets that no installed model gives; None before the first plan."""
     segmentation: Segmentation | None = None
+    refined: Outcome | None = None
+    """What the Refiner gave; None if it had no seat."""
     finished: Finished | None = None
     staging: Path | None = None
     """Where files are collected until they are published."""

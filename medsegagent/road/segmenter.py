@@ -23,7 +23,7 @@ from medsegagent.road.resources import Resources, find_resources
 from medsegagent.road.result import Result
 from medsegagent.road.run import Run
 from medsegagent.road.select import select
-from medsegagent.road.steps import SEGMENTING
+from medsegagent.road.steps import route_of
 
 if TYPE_CHECKING:
     from medsegagent.road.case import Images
@@ -192,7 +192,9 @@ class Segmenter:
         try:
             await asyncio.to_thread(_prepare, instruction, image, run)
             assert run.case is not None
-            thought = await self.mind.converse(run.case.task(instruction, run.options.modality), run, SEGMENTING)
+            thought = await self.mind.converse(
+                run.case.task(instruction, run.options.modality), run, route_of(run.options)
+            )
         except BaseException:
             run.stop.set()  # whatever still computes ends at its next tile
             run.abandon()

@@ -18,17 +18,19 @@ from medsegagent.road.messages import (
     NothingLeft,
     Parsed,
     Planned,
+    Refined,
     Refused,
     Reported,
     Selected,
     Task,
     Warned,
 )
+from medsegagent.road.options import Options
 from medsegagent.road.run import Run
 from medsegagent.road.thinking import Thinking
 
 USER, PARSER, MODALITY, ANATOMY = "user", "Parser", "ModalityMatcher", "AnatomyMatcher"
-LABEL, EXECUTOR, REPORTER = "LabelMatcher", "Executor", "Reporter"
+LABEL, EXECUTOR, REFINER, REPORTER = "LabelMatcher", "Executor", "Refiner", "Reporter"
 
 Route = Mapping[tuple[str, type[Content]], str]
 """Who, on saying what, is answered by whom. What is not in it ends the conversation."""
@@ -51,6 +53,15 @@ SEGMENTING: Route = {
     (EXECUTOR, CardsUnusable): LABEL,
 }
 """From an instruction to a run folder."""
+
+REFINING: Route = {**SEGMENTING, (EXECUTOR, Executed): REFINER, (REFINER, Executed): REPORTER}
+"""The same with a Refiner between Executor and Reporter."""
+
+
+def route_of(options: Options) -> Route:
+    """The route that a run with these options takes."""
+    return SEGMENTING if options.refinement.kind == "off" else REFINING
+
 
 MOST_TURNS = 60
 """Far above the longest honest conversation (two turns per failing model); a guard against a loop of ours."""
@@ -113,6 +124,12 @@ def steps(thinking: Thinking) -> dict[str, Step]:
             _execute,
         ),
         Step(
+            REFINER,
+            "Corrects masks by prompts to a promptable model, turn by turn.",
+            (Executed, Refined),
+            _refine,
+        ),
+        Step(
             REPORTER,
             "Writes masks, figures and pictures, and one honest paragraph.",
             (Reported,),
@@ -126,6 +143,12 @@ async def _execute(heard: Selected, run: Run) -> Content:
     from medsegagent.road.execute import execute  # what runs models: only where models run
 
     return await asyncio.to_thread(execute, heard, run)
+
+
+async def _refine(heard: Executed, run: Run) -> Content:
+    from medsegagent.road.refiner import refine_step
+
+    return await asyncio.to_thread(refine_step, heard, run)
 
 
 async def _report(heard: Executed, run: Run) -> Content:

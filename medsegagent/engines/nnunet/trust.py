@@ -230,14 +230,23 @@ def check_folder(folder: Path) -> CheckedFolder:
     name = folder.name.split("__")[-1]
     raw = read_json(folder / "plans.json")
     dataset = _validated(_Dataset, read_json(folder / "dataset.json"), folder / "dataset.json")
-    plans = _validated(_Plans, raw, folder / "plans.json")
+    plans = check_plans(raw, name, folder / "plans.json")
+    return CheckedFolder(plans=plans, dataset=dataset, configuration=name)
+
+
+def check_plans(raw: dict[str, Any], configuration: str, file: Path) -> dict[str, Any]:
+    """Check the content of a plans.json; only one configuration is kept, its inheritance resolved.
+
+    Raises:
+        ModelError: If it asks for anything that is not on the lists.
+    """
+    plans = _validated(_Plans, raw, file)
     try:
-        resolved = resolve_configuration(raw, name)
+        resolved = resolve_configuration(raw, configuration)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"plans.json has no usable configuration {name!r}"
-        raise ModelError(what, "Install the model again.", str(folder)) from error
-    configuration = _validated(_Configuration, resolved, folder / "plans.json")
-    return CheckedFolder(plans=plans | {"configurations": {name: configuration}}, dataset=dataset, configuration=name)
+        what = f"plans.json has no usable configuration {configuration!r}"
+        raise ModelError(what, "Install the model again.", str(file.parent)) from error
+    return plans | {"configurations": {configuration: _validated(_Configuration, resolved, file)}}
 
 
 def _validated(schema: type[_Checked], raw: dict[str, Any], file: Path) -> dict[str, Any]:

@@ -1,0 +1,1 @@
+"""Promptable models: one adapter a file."""
