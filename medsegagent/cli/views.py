@@ -10,11 +10,11 @@ from rich.markup import escape
 from medsegagent.cli import screen
 from medsegagent.language.request import Question, Request
 from medsegagent.matching.selection import Dropped, LabelExpression, Selection
-from medsegagent.planning.plan import Plan
 from medsegagent.wording import some
 
 if TYPE_CHECKING:
     from medsegagent.cards.library import Library
+    from medsegagent.planning.plan import Plan
     from medsegagent.road.result import Result
 
 _MOST_LABELS = 2
