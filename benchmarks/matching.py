@@ -1,6 +1,8 @@
-"""How fast a request is understood: per query, over many cards, and as a process.
+"""How well and how fast a request is understood: generated properties, per query, over many cards, and as a process.
 
-    python benchmarks/matching.py [--cards 10000]
+    python benchmarks/matching.py [--cards 10000] [--draws 1000]
+
+First the share of generated cases in which each property of `families.py` holds, over all cards that ship.
 
 Prints, in milliseconds of CPU time (the machine may be shared) and of wall time: one query against the 23 cards; one
 query against 10,000 synthetic cards with 20 labels each; opening that library from the cache; `medsegagent match` as
@@ -19,6 +21,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from families import FAMILIES, World, rate
 
 import medsegagent
 from medsegagent import Library, vocabulary
@@ -92,10 +96,17 @@ def time_process() -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--cards", type=int, default=10_000)
-    count = parser.parse_args().cards
+    parser.add_argument("--draws", type=int, default=1000, help="Cases per property.")
+    arguments = parser.parse_args()
+    count = arguments.cards
+    shown = Library.load("all")
+    for name, family in FAMILIES.items():
+        found_rate = rate(family, World(shown, seed=0), arguments.draws)
+        print(f"{name:>18}: {found_rate.share:.1%}", *(f"    {text!r}" for text, _ in found_rate.failed[:3]), sep="\n")
     asked = queries()
     figures = {
         "23_cards": time_queries(Library.load("benchmark"), asked),
+        "all_cards": time_queries(shown, asked),
         f"{count}_cards": time_many_cards(count, asked[::4]),
         "process": {"cpu_s": min(time_process() for _ in range(3))},
     }

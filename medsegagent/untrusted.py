@@ -59,6 +59,11 @@ def read_json_object(file: Path, limit: int) -> dict[str, Any]:
     return content
 
 
+def reason(error: OSError | ValueError) -> str:
+    """Why one of these functions gave nothing, without the path, which the message names anyway."""
+    return (isinstance(error, OSError) and error.strerror) or str(error)
+
+
 def parse_json(text: str | bytes) -> Any:
     """Decode JSON whose numbers are finite and of 64 bits at most, whose strings are Unicode, and that is not deep.
 
@@ -103,7 +108,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 
 def _integer(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
+    if len(digits.lstrip("-")) > _MOST_DIGITS:
         raise ValueError(f"holds a number of {len(digits)} digits")
     return int(digits)
 

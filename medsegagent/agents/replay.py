@@ -21,7 +21,7 @@ from medsegagent.road.run import Run
 from medsegagent.road.select import Decision, decision
 from medsegagent.road.steps import MATCHING
 from medsegagent.road.transcript import TRANSCRIPT
-from medsegagent.untrusted import parse_json, read_regular
+from medsegagent.untrusted import parse_json, read_regular, reason
 
 _SIZE_LIMIT = 64 * 2**20
 
@@ -115,7 +115,9 @@ def _read(file: Path) -> list[dict[str, Any]]:
     try:
         return [parse_json(line) for line in read_regular(file, _SIZE_LIMIT).splitlines()]
     except (OSError, ValueError) as error:
-        raise OutputError(f"cannot be read as a transcript ({error})", "Give a run's folder.", str(file)) from error
+        raise OutputError(
+            f"cannot be read as a transcript ({reason(error)})", "Give a run's folder.", str(file)
+        ) from error
 
 
 def _library_of(folder: Path) -> str:

@@ -170,9 +170,16 @@ def _sited_lesion(stems: list[str], vocabulary: Vocabulary) -> Sided | None:
         for site_words, family_words in ((words[:cut], words[cut:]), (words[cut:], words[:cut])):
             family = _noun(family_words, vocabulary)
             site = _site(site_words, vocabulary)
-            if family and site and vocabulary.concept(family.id).kind in ("lesion", "part") and "." not in family.id:
+            if family and site and _is_family(family.id, vocabulary):
                 return Sided(f"{family.id}.{site.id}", site.side)
     return None
+
+
+def _is_family(id_: str, vocabulary: Vocabulary) -> bool:
+    """A lesion, or a part that every structure has; no part of one structure alone (a lung's lobe)."""
+    concept = vocabulary.concept(id_)
+    anywhere = concept.kind == "lesion" or (concept.kind == "part" and not concept.part_of)
+    return anywhere and "." not in id_
 
 
 def _site(stems: list[str], vocabulary: Vocabulary) -> Meaning | None:

@@ -16,7 +16,7 @@ from medsegagent.cards.binding import Binding, bind
 from medsegagent.cards.card import DatasetCard, card_fields
 from medsegagent.cards.channels import Accepted, card_accepts
 from medsegagent.errors import CardError
-from medsegagent.untrusted import read_json_object
+from medsegagent.untrusted import read_json_object, reason
 from medsegagent.vocabulary import Sided, Vocabulary, load
 
 _CARD_SIZE_LIMIT = 4 * 2**20
@@ -212,7 +212,7 @@ def load_card(file: Path) -> DatasetCard:
     try:
         raw = read_json_object(file, _CARD_SIZE_LIMIT)
     except (OSError, ValueError) as error:
-        what = f"not a readable JSON file ({error})"
+        what = f"not a readable JSON file ({reason(error)})"
         raise CardError(what, "Fix the file or remove it; docs/add_a_card.md shows a valid card.", str(file)) from error
     try:
         return DatasetCard.model_validate(card_fields(raw, file.stem))

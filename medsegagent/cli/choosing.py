@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import TYPE_CHECKING
 
 from medsegagent.cli import screen
@@ -10,7 +9,7 @@ from medsegagent.cli.views import show_message, show_usage
 from medsegagent.road.events import Event, Said
 from medsegagent.road.options import Options
 from medsegagent.road.run import Run
-from medsegagent.road.select import converse, select
+from medsegagent.road.select import by_rules, converse
 
 if TYPE_CHECKING:
     from medsegagent.cards.library import Library
@@ -33,11 +32,14 @@ def choose(
 
     run = Run(cards, options=Options(modality=modality), listener=show if verbose else None, mind=mind.record)
     # Two readings are for the user to choose from: neither a conversation nor a language model settles them.
-    if verbose and run.parsed(instruction).question is None:
-        decision = asyncio.run(converse(instruction, run, mind))
-        show_usage(decision.usage)
-        return decision
-    decision = asyncio.run(select(instruction, run, mind, reasons=reasons))
-    for warning in decision.warnings:
+    quietly = not verbose or run.parsed(instruction).question is not None
+    if quietly and (found := by_rules(instruction, run, mind, reasons=reasons)):
+        return found
+    import asyncio  # only to converse
+
+    decision = asyncio.run(converse(instruction, run, mind))
+    for warning in () if verbose else decision.warnings:  # the conversation has them, too
         screen.warn(warning)
+    if verbose:
+        show_usage(decision.usage)
     return decision

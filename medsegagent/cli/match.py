@@ -66,7 +66,9 @@ def match(
     else:
         if explain:
             show_request(selection.request)
-        show_selection(selection, dropped)
+        show_selection(selection, cards, dropped if explain else None)
+        for note in selection.notes:
+            screen.warn(note)
     if not selection.cards:
         show_refusal(selection)
     if selection.request.question:

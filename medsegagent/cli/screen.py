@@ -27,6 +27,9 @@ err = _Console(stderr=True, highlight=False)
 """Progress, conversation, warnings, errors."""
 
 
+_WIDEST = 26
+
+
 def problem(text: str) -> None:
     """Show an error."""
     err.print(f"[bold red]error:[/] {escape(text)}", soft_wrap=True)
@@ -44,6 +47,19 @@ def table(columns: Iterable[str], rows: Iterable[Iterable[object]], title: str |
         view.add_column(column, overflow="fold")
     for row in rows:
         view.add_row(*(escape(str(cell)) for cell in row))
+    out.print(view)
+
+
+def lines(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """Print a table without rules, one line a row: where it does not fit, its last column is cut."""
+    titles, texts = list(columns), [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(titles, *texts, strict=True)]
+    view = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+    for title, width in zip(titles, widths, strict=True):
+        least = None if title == titles[-1] else min(width, _WIDEST)
+        view.add_column(title, overflow="ellipsis", no_wrap=True, min_width=least)
+    for row in texts:
+        view.add_row(*map(escape, row))
     out.print(view)
 
 

@@ -11,11 +11,16 @@ from medsegagent.cli import screen
 from medsegagent.language.request import Question, Request
 from medsegagent.matching.selection import Dropped, LabelExpression, Selection
 from medsegagent.planning.plan import Plan
+from medsegagent.wording import some
 
 if TYPE_CHECKING:
+    from medsegagent.cards.library import Library
     from medsegagent.road.result import Result
 
-_MOST_LABELS = 8
+_MOST_LABELS = 2
+_MOST_VALUES = 3
+_MOST_LINES = 20
+"""Lines of a selection that fit a screen; more are grouped."""
 
 
 def show_request(request: Request) -> None:
@@ -25,27 +30,72 @@ def show_request(request: Request) -> None:
     families = ("/" if request.modality.combined else " or ").join(request.modality.families) or "any"
     rows.append(("modality", " ".join([families, *request.modality.subtypes]), _words(request.modality.spans)))
     rows += [("not known", item.span.text, ", ".join(item.suggestions)) for item in request.unresolved]
+    rows += [("not read", "", repr(span.text)) for span in request.unread]
+    if not request.modality.families:
+        rows.append(("assumed", "any kind of image", "none is named"))
+    rows += [
+        ("assumed", f"{target.name}: all of it, both sides where there are two", "")
+        for target in request.targets
+        if target.side is None
+    ]
     screen.table(("understood", "as", "from the words"), rows)
 
 
-def show_selection(selection: Selection, dropped: Sequence[Dropped] = ()) -> None:
-    """Show the chosen cards and labels, and, if given, what was dropped."""
-    if selection.cards:
-        names = {target.id: target.name for target in selection.request.targets}
-        rows = [
-            (
-                card.card,
-                names.get(target.target, target.target),
-                _labels(target.whole),
-                ", ".join(map(str, target.whole.values)),
-                target.reason,
-            )
-            for card in selection.cards
-            for target in card.targets
-        ]
-        screen.table(("card", "target", "labels", "values", "why"), rows)
+def show_selection(
+    selection: Selection, library: Library | None = None, dropped: Sequence[Dropped] | None = None
+) -> None:
+    """Show the chosen cards and labels: a line per target and card, or, where they are many, per kind of image.
+
+    Args:
+        selection: What was chosen.
+        library: Its cards, to say what images they take.
+        dropped: If given, the choice is explained: every card with its reason, and these, grouped by theirs.
+    """
+    names = {target.id: target.name for target in selection.request.targets}
+    found = [
+        (names.get(target.target, target.target), card.card, images_of(card.card, library) if library else "", target)
+        for card in selection.cards
+        for target in card.targets
+    ]
+    found.sort(key=lambda row: list(names).index(row[3].target) if row[3].target in names else 0)
+    if dropped is not None and found:
+        rows = [(name, card, kind, _labels(t.whole), folded(t.whole.values), t.reason) for name, card, kind, t in found]
+        screen.table(("target", "card", "images", "labels", "values", "why"), rows)
+    elif 0 < len(found) <= _MOST_LINES:
+        columns = ("target", "card", "images", "values", "labels")
+        screen.lines(columns, [(n, card, kind, folded(t.whole.values), _labels(t.whole)) for n, card, kind, t in found])
+    elif found:
+        groups: dict[tuple[str, str], list[str]] = {}
+        for name, card, kind, _ in found:
+            groups.setdefault((name, kind), []).append(card)
+        rows_ = [(name, kind, len(cards), some(cards, 3)) for (name, kind), cards in groups.items()]
+        screen.lines(("target", "images", "count", "cards"), rows_)
+        screen.err.print("--explain shows each card with its labels and values, --json all of it.", markup=False)
     if dropped:
-        screen.table(("dropped card", "at", "because"), [(item.card, item.stage, item.reason) for item in dropped])
+        reasons: dict[tuple[str, str], list[str]] = {}
+        for item in dropped:
+            reasons.setdefault((item.stage, item.reason), []).append(item.card)
+        told = [(stage, reason, len(cards), some(cards, 3)) for (stage, reason), cards in reasons.items()]
+        screen.table(("dropped at", "because", "count", "cards"), told)
+
+
+def images_of(card: str, library: Library) -> str:
+    """The kinds of image that a card takes: "CT", "CT, MR"."""
+    return ", ".join(sorted({accepted.family for channel in library.channels[card] for accepted in channel}))
+
+
+def folded(values: Sequence[int]) -> str:
+    """As in "5", "2, 3", "12 values, 10-21"."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][-1] + 1:
+            runs[-1].append(value)
+        else:
+            runs.append([value])
+    text = ", ".join(str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs)
+    if len(values) <= _MOST_VALUES:
+        return ", ".join(map(str, sorted(values)))
+    return f"{len(values)} values, {text}" if len(runs) <= _MOST_VALUES else f"{len(values)} values"
 
 
 def show_refusal(selection: Selection) -> None:
@@ -123,6 +173,7 @@ def selection_json(selection: Selection, dropped: Sequence[Dropped] = ()) -> dic
     data: dict[str, Any] = {
         "labels": selection.labels,
         "refusal": selection.refusal,
+        "notes": list(selection.notes),
         "request": selection.request.model_dump(mode="json"),
         "cards": [card.model_dump(mode="json") for card in selection.cards],
     }

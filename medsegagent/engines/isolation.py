@@ -5,11 +5,12 @@ from __future__ import annotations
 import multiprocessing
 import signal
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 
 from medsegagent.engines import Engines, by_kind, shipped_engines
-from medsegagent.engines.base import Engine, Failure, Prediction, Progress
+from medsegagent.engines.base import Failure, Prediction, Progress
 from medsegagent.engines.run import predict
 from medsegagent.images.volume import Volume
 from medsegagent.planning.plan import Plan, PlannedModel
@@ -41,23 +42,27 @@ def predict_isolated(
     context = multiprocessing.get_context("spawn")  # a forked CUDA or OpenMP runtime does not work
     known = engines or shipped_engines()
     for planned in plan.models:
-        receive, send = context.Pipe(duplex=False)
-        alone = plan.model_copy(update={"models": (planned,)})
-        work = (send, alone, list(volumes), type(known[planned.model.kind]))
-        child = context.Process(target=_work, args=work, daemon=True)
+        # What the child computes on goes down the pipe and not with its start, which would wait for ever for a child
+        # that dies before it has read it all.
+        mine, theirs = context.Pipe()
+        child = context.Process(target=_work, args=(theirs,), daemon=True)
         child.start()
-        send.close()
+        theirs.close()
         try:
-            yield _listen(receive, child, planned, progress, patience)
+            alone = plan.model_copy(update={"models": (planned,)})
+            with suppress(BrokenPipeError, ConnectionResetError):  # then it has died, which listening finds out
+                mine.send((alone, list(volumes), type(known[planned.model.kind])))
+            yield _listen(mine, child, planned, progress, patience)
         finally:
             child.kill()
             child.join()
-            receive.close()
+            mine.close()
 
 
-def _work(send: Connection, plan: Plan, volumes: Sequence[Volume], engine: type[Engine]) -> None:
-    for outcome in predict(plan, volumes, lambda *news: send.send(news), by_kind([engine()])):
-        send.send(outcome)
+def _work(pipe: Connection) -> None:
+    plan, volumes, engine = pipe.recv()
+    for outcome in predict(plan, volumes, lambda *news: pipe.send(news), by_kind([engine()])):
+        pipe.send(outcome)
 
 
 def _listen(
@@ -68,7 +73,7 @@ def _listen(
     while receive.poll(patience):
         try:
             message = receive.recv()
-        except EOFError:
+        except (EOFError, ConnectionResetError):
             child.join()
             return Failure(model.id, model.card, f"its process died ({_death(child.exitcode)})")
         if isinstance(message, Prediction | Failure):

@@ -13,10 +13,10 @@ from medsegagent.export.formats import DICOM_FORMATS, Exported, check_formats, e
 from medsegagent.export.planes import on_planes
 from medsegagent.export.reading import read_segments
 from medsegagent.export.segment import Segments
-from medsegagent.images.dicom import is_dicom, read_source
+from medsegagent.images.dicom import read_grid, read_source
 from medsegagent.images.dicom_frames import Frame, Vector
 from medsegagent.images.geometry import same_grid
-from medsegagent.images.read import extension, read_volume
+from medsegagent.images.read import READERS, extension, open_image
 from medsegagent.images.volume import Grid
 from medsegagent.reporting.run_folder import RunFolder
 
@@ -83,6 +83,6 @@ def _vector(values: Iterable[float]) -> Vector:
 
 
 def _grid_of(reference: Path, series: str) -> Grid:
-    if is_dicom(reference) and extension(reference) not in (".nii", ".nii.gz"):
-        return read_source(reference, series).grid
-    return read_volume(reference).grid
+    if reference.is_dir() or extension(reference) not in READERS:
+        return read_grid(reference, series)
+    return open_image(reference).grid

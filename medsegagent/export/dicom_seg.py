@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from medsegagent.errors import OutputError
+from medsegagent.errors import ImageError, OutputError
 from medsegagent.export.planes import on_planes
 from medsegagent.export.segment import Coding, Segment, Segments, layers
 from medsegagent.images.dicom import Source
@@ -47,26 +47,31 @@ def write_dicom_seg(segments: Segments, source: Source, path: Path, software: st
     items = [segment for segment in segments.items if segment.mask.any()]
     if not items:
         raise OutputError("all masks are empty, and DICOM SEG cannot hold an empty segmentation", "Leave it out.")
+    pixels = _pixels(items, segments, source)
     with quiet():
-        segmentation = hd.seg.Segmentation(
-            source_images=list(source.headers),
-            pixel_array=_pixels(items, segments, source),
-            segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_description(number, item, software) for number, item in enumerate(items, 1)],
-            series_instance_uid=generate_uid(),
-            series_number=_SERIES_NUMBER,
-            sop_instance_uid=generate_uid(),
-            instance_number=1,
-            manufacturer="medsegagent",
-            manufacturer_model_name="medsegagent",
-            software_versions=software,
-            device_serial_number="none",
-            content_label="SEGMENTATION",
-            content_description="Automatic segmentation, research use",
-            content_creator_name="medsegagent^",
-            series_description="Automatic segmentation (research use)",
-        )
-        segmentation.save_as(path, enforce_file_format=True)
+        try:
+            segmentation = hd.seg.Segmentation(
+                source_images=list(source.headers),
+                pixel_array=pixels,
+                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=[_description(number, item, software) for number, item in enumerate(items, 1)],
+                series_instance_uid=generate_uid(),
+                series_number=_SERIES_NUMBER,
+                sop_instance_uid=generate_uid(),
+                instance_number=1,
+                manufacturer="medsegagent",
+                manufacturer_model_name="medsegagent",
+                software_versions=software,
+                device_serial_number="none",
+                content_label="SEGMENTATION",
+                content_description="Automatic segmentation, research use",
+                content_creator_name="medsegagent^",
+                series_description="Automatic segmentation (research use)",
+            )
+            segmentation.save_as(path, enforce_file_format=True)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:  # whose messages may quote the header
+            what = f"the series lacks what a DICOM SEG repeats of it ({type(error).__name__})"
+            raise ImageError(what, "Export it again, or choose another format.", str(path.name)) from error
 
 
 def _pixels(items: list[Segment], segments: Segments, source: Source) -> NDArray[np.uint8]:
@@ -101,7 +106,7 @@ def _description(number: int, segment: Segment, software: str) -> SegmentDescrip
     coding = segment.coding or Coding("", segment.name)
     description = hd.seg.SegmentDescription(
         segment_number=number,
-        segment_label=segment.name[:64],
+        segment_label=segment.name.replace("\\", "/")[:64],
         segmented_property_category=_code(*(_ABNORMAL if coding.lesion else _ANATOMICAL)),
         segmented_property_type=_code(coding.code, "SCT", coding.meaning)
         if coding.code
@@ -124,4 +129,4 @@ def _description(number: int, segment: Segment, software: str) -> SegmentDescrip
 def _code(value: str, scheme: str, meaning: str) -> CodedConcept:
     from highdicom.sr import CodedConcept
 
-    return CodedConcept(value=value, scheme_designator=scheme, meaning=meaning[:64])
+    return CodedConcept(value=value, scheme_designator=scheme, meaning=meaning.replace("\\", "/")[:64])

@@ -79,6 +79,8 @@ def _left_out(segments: Segments, formats: Sequence[str]) -> tuple[str, ...]:
         return ("the segmentation is empty: it holds no label",)
     empty = [item.name for item in segments.items if not item.mask.any()]
     kinds = ", ".join(name for name in dict.fromkeys(formats) if name in _WITHOUT_EMPTY)
+    if not segments.items:
+        return ("the segmentation is empty: it holds no label",)
     return (f"not in {kinds}, being empty: {', '.join(empty)}",) if empty and kinds else ()
 
 

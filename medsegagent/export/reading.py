@@ -25,8 +25,10 @@ from medsegagent.images.nifti import names_within
 from medsegagent.images.read import extension, read_labels
 from medsegagent.images.volume import Grid
 from medsegagent.reporting.colours import colours_of
+from medsegagent.wording import plain
 
 _LARGEST_SIDECAR = 2**24
+_LONGEST_NAME = 200
 _ROUNDED = 1e-3
 """Labels that went through floating point (a resampler, a scale factor) are this near to whole numbers."""
 _NIFTI = (".nii", ".nii.gz")
@@ -125,15 +127,16 @@ def _names_beside(path: Path) -> dict[int, str]:
 
 
 def _segments(grid: Grid, found: Sequence[Found], warnings: tuple[str, ...]) -> Segments:
-    """Give each an id that is safe as a file name, whatever the file called it."""
+    """Give each an id that is safe as a file name, and a name of one line, whatever the file called it."""
     terms = vocabulary.load()
+    names = [" ".join(plain(item.name).split())[:_LONGEST_NAME] or f"label {item.value}" for item in found]
     ids: list[str] = []
-    for item in found:
-        slug = re.sub(r"[^a-z0-9]+", "_", item.name.lower()).strip("_")[:60] or f"label_{item.value}"
+    for item, name in zip(found, names, strict=True):
+        slug = re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")[:60] or f"label_{item.value}"
         ids.append(slug if slug not in ids else f"{slug}_{item.value}")
     colours = colours_of(ids)
     items = [
-        Segment(id_, item.name, item.mask, item.value, colours[id_], item.coding or coding_of_name(item.name, terms))
-        for id_, item in zip(ids, found, strict=True)
+        Segment(id_, name, item.mask, item.value, colours[id_], item.coding or coding_of_name(name, terms))
+        for id_, name, item in zip(ids, names, found, strict=True)
     ]
     return Segments(grid, tuple(items), warnings)

@@ -188,7 +188,7 @@ def _roi(number: int, segment: Segment, source: Source) -> Dataset:
     return _with(
         ROINumber=number,
         ReferencedFrameOfReferenceUID=source.headers[0].FrameOfReferenceUID,
-        ROIName=segment.name[:64],
+        ROIName=segment.name.replace("\\", "/")[:64],
         ROIGenerationAlgorithm="AUTOMATIC",
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from medsegagent.errors import UsageError
+from medsegagent.fusion.names import RuleName, check_rule
 from medsegagent.fusion.tally import Votes
 
 Rule = Callable[[Votes], NDArray[np.bool_]]
@@ -63,7 +64,7 @@ def best(votes: Votes) -> NDArray[np.bool_]:
     return votes.masks[0].copy()
 
 
-RULES: dict[str, Rule] = {
+RULES: dict[RuleName, Rule] = {
     "majority": majority,
     "staple": staple,
     "intersection": intersection,
@@ -78,6 +79,5 @@ def rule_named(name: str) -> Rule:
     Raises:
         UsageError: If there is none of that name.
     """
-    if name not in RULES:
-        raise UsageError(f"{name!r} is no fusion rule", f"Give one of {', '.join(RULES)}.", "fusion")
-    return RULES[name]
+    check_rule(name)
+    return RULES[cast(RuleName, name)]

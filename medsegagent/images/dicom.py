@@ -17,7 +17,7 @@ from medsegagent.images.dicom_geometry import arrange
 from medsegagent.images.dicom_pixels import AIR, read_stack
 from medsegagent.images.dicom_series import Series, choose, group
 from medsegagent.images.dicom_suv import NotConvertibleError, suv_factor
-from medsegagent.images.dicom_values import text, with_points
+from medsegagent.images.dicom_values import number, text, with_points
 from medsegagent.images.files import open_regular
 from medsegagent.images.geometry import describe
 from medsegagent.images.modality import about_guess, estimate_modality, not_hounsfield
@@ -116,8 +116,17 @@ def read_source(path: Path, series: str = "", family: str | None = None) -> Sour
         raise ImageError(what, "Results can refer to one such object, or to single-frame ones.", str(path))
     with open_files(path) as files, quiet():
         headers = tuple(_whole_header(files, name) for name in names)
+        for header in headers:
+            if number(header, "SliceThickness") is None:
+                header.SliceThickness = f"{layout.grid.spacing[2]:.6g}"
     _check_identifiers(headers, str(path))
     return Source(layout.frames, layout.grid, headers)
+
+
+def read_grid(path: Path, series: str = "", family: str | None = None) -> Grid:
+    """Read where a series' voxels lie; the arguments and errors are those of `read_dicom`."""
+    listed, left_out = list_series(path)
+    return arrange(_chosen(path, listed, left_out, series, family)[0].frames).grid
 
 
 def _whole_header(files: Files, name: str) -> Dataset:

@@ -17,7 +17,7 @@ from medsegagent.errors import ImageError
 from medsegagent.images.dicom_files import Files
 from medsegagent.images.dicom_frames import Frame, quiet
 from medsegagent.images.dicom_geometry import Layout
-from medsegagent.images.dicom_values import item_of, make_decodable, modality_of, number, with_points
+from medsegagent.images.dicom_values import is_compressed, item_of, make_decodable, modality_of, number, with_points
 from medsegagent.images.files import check_room
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ def _undecodable(name: str, dataset: Dataset | None, error: Exception) -> ImageE
     if isinstance(error, MemoryError):
         return ImageError("not enough memory to decode the image", "Close other programs.", name)
     syntax = getattr(dataset and dataset.file_meta, "TransferSyntaxUID", None)
-    if syntax is None or not syntax.is_compressed:
+    if syntax is None or not is_compressed(syntax):
         return ImageError("the object is truncated or damaged", "Copy it again from where it came.", name)
     if isinstance(error, RuntimeError) and "missing dependencies" in str(error):
         remedy = "Reinstall python-gdcm and pylibjpeg, or export the series uncompressed."

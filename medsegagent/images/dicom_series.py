@@ -3,29 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
 
 from medsegagent.errors import ImageError, SeriesNeededError, UsageError
 from medsegagent.images.channels import channel_families, channel_kind
 from medsegagent.images.dicom_frames import Frame, Header, Scan, Vector
 from medsegagent.images.dicom_geometry import arrange
+from medsegagent.images.dicom_split import by_value, split, stacks
 from medsegagent.images.geometry import orientation
 from medsegagent.images.volume import Grid
 
 FAMILIES = {"CT": "CT", "MR": "MR", "PT": "PET"}
 """DICOM's Modality -> the family as cards name it."""
 
-_NOT_SHOWN = (
-    *("AcquisitionTime", "ContentTime", "SeriesTime", "TriggerTime", "StackID"),
-    *("SeriesDescription", "ProtocolName"),
-)
 _FEW, _MANY = 5, 10
-
-Place = tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -195,8 +187,8 @@ def _volumes(headers: Sequence[Header]) -> list[Series]:
     kind = {part.upper() for part in first.image_type}
     original = not (kind >= {"DERIVED", "SECONDARY"} or kind & {"LOCALIZER", "MPR", "MIP", "PROJECTION IMAGE"})
     volumes = []
-    for stack in _stacks(frames):
-        for label, part in _split(stack):
+    for stack in stacks(frames):
+        for label, part in split(stack):
             text = " ".join([first.description, label]).strip()
             volume = Series(
                 "", first.modality, text, original, None, _unfit(first, part), copies, tuple(part), first.space
@@ -242,80 +234,8 @@ def _unfit(header: Header, frames: Sequence[Frame]) -> str:
     return "a single slice" if len(frames) == 1 else ""
 
 
-def _stacks(frames: Sequence[Frame]) -> list[list[Frame]]:
-    """Frames of one size, spacing and direction (within half a degree)."""
-    stacks: list[list[Frame]] = []
-    for frame in frames:
-        for stack in stacks:
-            if _alike(stack[0], frame):
-                stack.append(frame)
-                break
-        else:
-            stacks.append([frame])
-    return stacks
-
-
-def _alike(a: Frame, b: Frame) -> bool:
-    if (a.index is None) != (b.index is None):  # no tag tells frames of the two kinds apart
-        return False
-    if a.shape != b.shape or (a.spacing is None) != (b.spacing is None) or (a.row is None) != (b.row is None):
-        return False
-    if a.spacing and b.spacing and not np.allclose(a.spacing, b.spacing, rtol=1e-3):
-        return False
-    turned = [(a.row, b.row), (a.column, b.column)]
-    return all(float(np.dot(u, v)) > 0.99996 for u, v in turned if u is not None and v is not None)
-
-
-def _split(frames: list[Frame]) -> list[tuple[str, list[Frame]]]:
-    """Split a stack in which images repeat at the same places by the first tag that tells the repeats apart.
-
-    That is one whose values each cover all places; else, for a part that was scanned twice, one with no more values
-    than there are repeats and no place twice under any of them.
-    """
-    places = Counter(_place(frame) for frame in frames)
-    if len(places) == len(frames):
-        return [("", frames)]
-    sorted_by = {trait: _parts(frames, trait) for trait in frames[0].traits}
-    for fits in (_covers, _tells_apart):
-        for trait, parts in sorted_by.items():
-            if len(parts) > 1 and fits(parts, places):
-                found = []
-                for number, (value, part) in enumerate(sorted(parts.items(), key=_by_value), 1):
-                    label = f"[{number} of {len(parts)}]" if trait in _NOT_SHOWN else f"[{trait} {value}]"
-                    found += [(f"{label} {deeper}".strip(), deepest) for deeper, deepest in _split(part)]
-                return found
-    return [("", frames)]
-
-
-def _parts(frames: Sequence[Frame], trait: str) -> dict[str, list[Frame]]:
-    parts: dict[str, list[Frame]] = defaultdict(list)
-    for frame in frames:
-        parts[frame.traits[trait]].append(frame)
-    return parts
-
-
-def _covers(parts: Mapping[str, Sequence[Frame]], places: Counter[Place]) -> bool:
-    return min(len({_place(frame) for frame in part}) for part in parts.values()) >= 0.8 * len(places)
-
-
-def _tells_apart(parts: Mapping[str, Sequence[Frame]], places: Counter[Place]) -> bool:
-    distinct = all(len({_place(frame) for frame in part}) == len(part) for part in parts.values())
-    return distinct and len(parts) <= max(places.values())
-
-
-def _place(frame: Frame) -> Place:
-    return tuple(round(value, 2) for value in frame.position or ())
-
-
-def _by_value(item: tuple[str, Any]) -> tuple[float, str]:
-    try:
-        return float(item[0]), ""
-    except ValueError:
-        return float("inf"), item[0]
-
-
 def _order(headers: Sequence[Header]) -> tuple[float, str]:
-    return _by_value((headers[0].number, None))[0], headers[0].series
+    return by_value((headers[0].number, None))[0], headers[0].series
 
 
 def _letter(index: int) -> str:

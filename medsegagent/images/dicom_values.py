@@ -92,6 +92,14 @@ def with_points(dataset: Dataset) -> Dataset:
     return dataset
 
 
+def is_compressed(syntax: Any) -> bool | None:
+    """Tell whether a transfer syntax compresses pixels; None for what is absent or no transfer syntax."""
+    try:
+        return bool(syntax.is_compressed)
+    except (AttributeError, ValueError):
+        return None
+
+
 def make_decodable(dataset: Dataset) -> None:
     """Fill in what pydicom wants beside Rows, Columns and the pixels, where the pixels themselves say it.
 
@@ -103,8 +111,8 @@ def make_decodable(dataset: Dataset) -> None:
     element = dataset.get_item("PixelData")
     data: bytes = element.value if element is not None and isinstance(element.value, bytes) else b""
     packed = data[:4] == b"\xfe\xff\x00\xe0"
-    declared = dataset.file_meta.get("TransferSyntaxUID", None)
-    if not declared or (packed and not declared.is_compressed):
+    declared = is_compressed(dataset.file_meta.get("TransferSyntaxUID", None))
+    if declared is None or (packed and not declared):
         dataset.file_meta.TransferSyntaxUID = _packed_syntax(data) if packed else _plain_syntax(dataset)
     # Anonymisers empty elements that are no one's secret; most images are grey, in words of 8 or 16 bits.
     if packed:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from medsegagent.errors import ImageError, MissingFileError
 from medsegagent.images import metaimage, nifti, nrrd
-from medsegagent.images.channels import on_one_grid
+from medsegagent.images.channels import channel_families, on_one_grid
 from medsegagent.images.dicom import is_dicom, read_dicom
 from medsegagent.images.files import open_regular
 from medsegagent.images.geometry import not_finite
@@ -69,6 +69,8 @@ def read_volume(path: Path, channel: str = "", *, series: str = "", family: str 
     array = read_intensities(opened.stored)
     check_voxels(array, where)
     evidence = estimate_modality(array)
+    named = channel_families(channel)
+    family = next(iter(named)) if len(named) == 1 else family
     warnings = (*opened.warnings, *looks_like_labels(array), *about_guess(evidence, array, family))
     return Volume(
         array=array,

@@ -20,8 +20,6 @@ _MOST_READINGS = 8
 _MOST_READS = 64
 _MOST_TEXT = 40_000
 """Characters that are read in all: wordings of a long text are few."""
-_MALE = frozenset({"prostate", "seminal_vesicle", "testis"})
-_FEMALE = frozenset({"uterus", "ovary", "vagina"})
 
 
 @dataclass(frozen=True)
@@ -202,7 +200,8 @@ def _is_choice(run: Sequence[Mention], items: Sequence[Item], vocabulary: Vocabu
         return False
     ids = {id_ for mention in run for id_ in mention.ids}
     each = any(item.has("all") for item in items[max(0, run[0].first - 2) : run[0].first])
-    return not each and not (ids & _MALE and ids & _FEMALE)
+    sexes = {vocabulary.concept(id_).sex for id_ in ids}
+    return not each and not {"male", "female"} <= sexes
 
 
 def _after_exclusions(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> Iterator[Doubt]:

@@ -39,7 +39,8 @@ class Composer:
     def is_family(self, mention: Mention) -> bool:
         """A lesion or part of which it is not yet said where."""
         concept = self._vocabulary.concept(mention.id)
-        return concept.kind in ("lesion", "part") and not concept.part_of
+        anywhere = concept.kind == "lesion" or (concept.kind == "part" and concept.region == "whole_body")
+        return anywhere and not concept.part_of
 
     def is_site(self, mention: Mention) -> bool:
         """Something that a lesion or a part can be of."""
@@ -208,8 +209,12 @@ class Composer:
             return False  # "不含肿瘤的肝脏" is the liver
         if any(item.has("and", "or", "not", "near", "modality", "segment") or item.mark for item in gap):
             return False
-        feeds = family.id == "artery_of"  # "arteries feeding the heart"
-        if feeds or any(item.has("of", "in", "from_") for item in gap):
+        said = self._items[family.last - 1].key.rpartition(" ")[2]
+        linked = family.id == "artery_of" or said in (
+            "of",
+            "around",
+        )  # "arteries feeding the heart", "tip of the spleen"
+        if linked or any(item.has("of", "in", "from_") for item in gap):
             return len(gap) < 6
         return not gap and (site.adjective or self._items[site.first].start - self._items[family.last - 1].end <= 1)
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from medsegagent.language.items import Item
-from medsegagent.language.mentions import GENERIC, Mention
+from medsegagent.language.items import Item, is_strange
+from medsegagent.language.mentions import Mention
 from medsegagent.vocabulary import Vocabulary
 from medsegagent.vocabulary.text import stem
 
@@ -176,7 +176,7 @@ def find_descriptions(items: Sequence[Item], mentions: Sequence[Mention], vocabu
     for first, last in _clauses(items):
         clause = items[first:last]
         cue = _first_cue(clause)
-        if cue is None:
+        if cue is None or any(is_strange(item, vocabulary) for item in clause):
             continue
         inner = [m for m in mentions if first <= m.first < last]
         described = best_description(clause, vocabulary)
@@ -193,14 +193,16 @@ def _is_name(mention: Mention, items: Sequence[Item], vocabulary: Vocabulary) ->
     """A mention that names its structure by itself, unlike "the disc ..." or "the part of ..."."""
     concept = vocabulary.concept(mention.id)
     loose = concept.kind == "part" and not concept.part_of
-    return not (loose or mention.id in GENERIC or mention.adjective or items[mention.last - 1].has("thing"))
+    return not (loose or concept.generic or mention.adjective or items[mention.last - 1].has("thing"))
 
 
 def _says_more(
     clause: Sequence[Item], first: int, inner: Sequence[Mention], described: Described, vocabulary: Vocabulary
 ) -> bool:
     """Some of the words that fit stand outside the names in the clause."""
-    loose = [m for m in inner if m.id in GENERIC or vocabulary.concept(m.id).kind == "device"]  # "the tube from ..."
+    loose = [
+        m for m in inner if vocabulary.concept(m.id).generic or vocabulary.concept(m.id).kind == "device"
+    ]  # "the tube from ..."
     named = {i - first for m in inner if m not in loose for i in range(m.first, m.last)}
     outside = _content(item for i, item in enumerate(clause) if i not in named)
     return any(words & outside for words, id_ in _descriptions(vocabulary) if id_ == described.id)
@@ -215,6 +217,7 @@ def _clauses(items: Sequence[Item]) -> Iterator[tuple[int, int]]:
             or item.is_break
             or _is_plain_modality(item)
             or item.mark == ":"
+            or item.has("not")
             or (item.mark in (",", "、") and not _goes_on(items, position))
         )
         if ends:

@@ -27,13 +27,14 @@ def read_modality(instruction: str, items: Sequence[Item], sequences: Sequence[I
         items: All items.
         sequences: Those of the items "T1" and "T2" that mean a sequence and not a vertebra.
     """
+    told = {id(item) for item in sequences}
     families: list[str] = []
     subtypes: list[str] = []
     used: list[Item] = []
     combined = False
     for position, item in enumerate(items):
         values = [value for cls, value in item.words if cls in ("modality", "subtype")]
-        if item in sequences:
+        if id(item) in told:
             values = [f"MR/{item.value('sequence_or_level')}"]
         if item.has("french_ct") and _is_french(items):
             values = ["CT"]
@@ -43,7 +44,7 @@ def read_modality(instruction: str, items: Sequence[Item], sequences: Sequence[I
         for value in values:
             family, _, subtype = (
                 value.partition("/")
-                if item.has("modality") or item in sequences or item.has("french_ct")
+                if item.has("modality") or id(item) in told or item.has("french_ct")
                 else ("", "/", value)
             )
             combined = combined or "+" in family

@@ -16,27 +16,24 @@ _ORDERS = (
     # drop what you were told
     rf"(?:ignor\w*|disregard\w*|forget|override|bypass|overlook|discard|skip){_ANY}{{0,5}}?"
     r"(?:instructions?|prompts?|rules?|guidelines?|conventions?|directives?|constraints?|system message|training"
-    r"|everything (?:above|before|you)|what you were told|anweisungen|regeln|instrucciones|reglas|consignes|regles)",
+    r"|everything (?:above|before|you)|what you were told|checks?|anweisungen|regeln|instrucciones|reglas|consignes"
+    r"|regles)\b",
     r"system\s*prompt|jailbreak|developer mode|do anything now|you are now|from now on you|new instructions?",
-    r"act as (?:an?|if)\b|pretend (?:to|you|that)",
+    r"act as (?:an?|if)\b|pretend (?:to|you|that|the)\b|i order you",
     r"</?(?:system|assistant|user|instruction)|\[/?inst\]|^\s*(?:system|assistant|developer)\s*:|#+\s*(?:system|instruction)",
     # dictate the answer
     r"expected_datasets|(?:your|the) (?:correct|right|final|expected) answer (?:is|must|should)",
     r"the answer (?:is|must be|should be)\b",
-    rf"(?:return|output|answer|respond|reply|print|say|select|choose|give|list|include|emit|use|pick)\w*"
-    rf"{_ANY}{{0,4}}?{_ALL_OF}",
-    rf"(?:return|output|answer|respond|reply|print|emit)\w*{_ANY}{{0,5}}?"
-    r"(?:json|\{|exactly|verbatim|only the (?:word|number)|empty dict)",
     r"\{\s*[\"'][\w .-]+[\"']\s*:\s*[\[\d{]|(?:dataset|label|class|card)s?\s*(?:=|:)\s*[\[\d\"']",
+    rf"(?:return|output|answer|reply|print){_ANY}{{0,3}}?\w+\W+\[\d",
     # secrets and code
     rf"(?:reveal|show|print|repeat|leak|tell me|display|dump){_ANY}{{0,3}}?"
     r"(?:prompt|instructions|system message|api key|password|secret|configuration)",
     r"rm -rf|drop table|os\.system|import os|<script|\$\(|eval\(",
     # the same in other languages
-    r"(?:忽略|无视|忘记).{0,8}(?:指令|指示|规则|提示|要求)|系统提示|(?:返回|输出|选择)(?:所有|全部).{0,6}(?:数据集|标签|模型)",
+    r"(?:忽略|无视|忘记).{0,8}(?:指令|指示|规则|提示|要求)|系统提示",
     r"(?:指示|命令|ルール|プロンプト|指令).{0,6}(?:無視|忘れ)",
     r"(?:ignorier|vergiss|missacht)\w*.{0,30}(?:anweisung|regel|vorgabe)",
-    r"(?:gib|nenne) (?:alle|jede)\w* (?:daten|label|modelle)",
     r"(?:ignor|oubli)\w*.{0,30}(?:instructions|consignes|regles)",
     r"(?:ignora|olvida)\w*.{0,30}(?:instrucciones|reglas|indicaciones)",
     r"(?:ignor|desconsider|esquec)\w*.{0,30}(?:instrucoes|regras)",
@@ -44,10 +41,21 @@ _ORDERS = (
     r"(?:negeer|vergeet)\w*.{0,30}(?:instructies|regels)",
     r"(?:ignoruj|pomin|zapomnij)\w*.{0,30}(?:instrukcj|polece|regul|zasad)",
     r"(?:игнорир|забуд)\w*.{0,30}(?:инструкц|правил)",
+)
+"""Texts that change the instructions or dictate an answer: they ask for nothing, whatever else they name."""
+_SUSPICIOUS = (
+    rf"(?:return|output|answer|respond|reply|print|say|select|choose|give|list|include|emit|use|pick)\w*"
+    rf"{_ANY}{{0,4}}?{_ALL_OF}",
+    rf"(?:return|output|answer|respond|reply|print|emit)\w*{_ANY}{{0,5}}?"
+    r"(?:json|\{|exactly|verbatim|only the (?:word|number)|empty dict)",
+    r"(?:返回|输出|选择)(?:所有|全部).{0,6}(?:数据集|标签|模型)",
+    r"(?:gib|nenne) (?:alle|jede)\w* (?:daten|label|modelle)",
     r"(?:renvoie|retourne|affiche)\w* (?:tous|toutes) .{0,10}(?:jeux de donnees|datasets|labels)",
     r"(?:devuelve|muestra)\w* (?:todos|todas) .{0,10}(?:conjuntos|datasets|etiquetas)",
 )
+"""Harmless to rules, which read anatomy and nothing else ("all labels of the heart"); a language model might obey."""
 _GIVES_ORDERS = re.compile("|".join(_ORDERS), re.MULTILINE)
+_MAY_MISLEAD = re.compile("|".join((*_ORDERS, *_SUSPICIOUS)), re.MULTILINE)
 _SCAN_LIMIT = 20_000
 
 
@@ -56,17 +64,23 @@ def gives_orders(instruction: str) -> bool:
     return _GIVES_ORDERS.search(_plain(instruction[:_SCAN_LIMIT])) is not None
 
 
+def may_mislead(instruction: str) -> bool:
+    """Whether the text is better not shown to a language model: it could be taken for orders."""
+    return _MAY_MISLEAD.search(_plain(instruction[:_SCAN_LIMIT])) is not None
+
+
 def _plain(text: str) -> str:
     folded, _ = fold(text)
     return folded.replace("aeh", "ah") if folded.isascii() else folded
 
 
-def find_intent(items: Sequence[Item], loose: Sequence[Item]) -> Intent:
+def find_intent(items: Sequence[Item], loose: Sequence[Item], named: bool) -> Intent:
     """segment, measure, ask (a question about the world or about us), or none (small talk, other images).
 
     Args:
         items: The whole instruction.
         loose: The items that name no structure.
+        named: Whether a structure is named that can be wanted.
     """
     imaging = any(is_imaging(item) for item in loose)
     wants = _wants(loose)
@@ -74,7 +88,7 @@ def find_intent(items: Sequence[Item], loose: Sequence[Item]) -> Intent:
     asks = _asks(items, loose) or _yes_or_no(items)
     if any(item.has("object") for item in loose) and not imaging:
         return "none"
-    commands = wants and _commands(items)
+    commands = (wants and _commands(items)) or any(item.has("possible", "respond") for item in items)
     if asks and not (measures and not _about_the_world(loose)) and not commands and not _polite(items, wants):
         return "ask"
     if any(item.has("chat") for item in loose) or (
@@ -85,7 +99,7 @@ def find_intent(items: Sequence[Item], loose: Sequence[Item]) -> Intent:
         return (
             "measure" if measures and not any(i.has("segment") and not i.has("measure") for i in loose) else "segment"
         )
-    return "segment" if imaging or (_is_terse(loose) and not _is_sentence(loose)) else "none"
+    return "segment" if imaging or ((named or _is_terse(loose)) and not _is_sentence(loose)) else "none"
 
 
 def _wants(loose: Sequence[Item]) -> bool:

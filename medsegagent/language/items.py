@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
+from medsegagent.language.identifiers import split_names
+from medsegagent.language.languages import is_spoken, languages_of, words_of
 from medsegagent.language.request import Span
 from medsegagent.language.typos import corrections, split_compound
 from medsegagent.vocabulary import Meaning, Vocabulary
 from medsegagent.vocabulary.phrases import Phrase, longest_term
-from medsegagent.vocabulary.text import Token, stem, tokenize
+from medsegagent.vocabulary.text import Token, tokenize
 
-_CAMEL = re.compile(r"(?<=[a-z])[a-z](?=[A-Z][a-z])|(?<=[a-z])[a-z](?=[A-Z]{2,}$)")
 BREAKS = frozenset(".;!?。；！？\n")
 LIST_MARKS = frozenset(",/+&、")
 
@@ -68,6 +68,16 @@ class Item:
         return self.mark in BREAKS and not self.joins
 
 
+SHORTEST = 4
+
+
+def is_strange(item: Item, vocabulary: Vocabulary) -> bool:
+    """Whether a word is in no vocabulary, and no ordinary word either."""
+    unknown = not item.known and not item.mark and len(item.key) >= SHORTEST
+    ordinary = item.key in vocabulary.stem_set or item.key in vocabulary.everyday or item.word in vocabulary.everyday
+    return unknown and not ordinary
+
+
 def span_of(instruction: str, items: Sequence[Item]) -> Span:
     """The text from the first item to the last."""
     start, end = min(item.start for item in items), max(item.end for item in items)
@@ -76,14 +86,15 @@ def span_of(instruction: str, items: Sequence[Item]) -> Span:
 
 def read_items(instruction: str, vocabulary: Vocabulary) -> list[Item]:
     """Tokens to items: the longest known term wins, misspelt words are corrected, compounds are taken apart."""
-    tokens = _repaired(_camel_split(instruction, tokenize(instruction), vocabulary), vocabulary)
+    tokens = _repaired(split_names(instruction, tokenize(instruction), vocabulary), vocabulary)
+    spoken = languages_of(instruction, tokens, vocabulary)
     shouted = instruction.isupper()
-    sides = {i: side for i, token in enumerate(tokens) if (side := _side(token, vocabulary))}
+    sides = {i: side for i, token in enumerate(tokens) if (side := _side(token, vocabulary, spoken))}
     items: list[Item] = []
     position = 0
     while position < len(tokens):
-        phrase = _best_phrase(tokens, position, vocabulary, sides)
-        item = _item(tokens, phrase, vocabulary, sides, shouted) if phrase else None
+        phrase = _best_phrase(tokens, position, vocabulary, sides, spoken)
+        item = _item(tokens, phrase, vocabulary, spoken, sides, shouted) if phrase else None
         if item is None or phrase is None:
             item = _single(tokens[position])
             position += 1
@@ -93,33 +104,45 @@ def read_items(instruction: str, vocabulary: Vocabulary) -> list[Item]:
     return _with_line_breaks(instruction, items)
 
 
-def _best_phrase(tokens: list[Token], first: int, vocabulary: Vocabulary, sides: dict[int, str]) -> Phrase | None:
-    plain = longest_term(tokens, first, vocabulary)
+def _best_phrase(
+    tokens: list[Token], first: int, vocabulary: Vocabulary, sides: dict[int, str], spoken: frozenset[str]
+) -> Phrase | None:
+    heard = partial(is_spoken, spoken=spoken)
+    plain = longest_term(tokens, first, vocabulary, heard=heard)
     if not sides or first in sides:
         return plain
-    stepping = longest_term(tokens, first, vocabulary, sides)
+    stepping = longest_term(tokens, first, vocabulary, sides, heard)
     if stepping and stepping.inside and (plain is None or stepping.last > plain.last):
         return stepping
     return plain
 
 
-def _side(token: Token, vocabulary: Vocabulary) -> str:
-    for meaning in vocabulary.meanings(token.stem):
-        if meaning.flag == "w" and meaning.id in ("side:left", "side:right"):
-            return meaning.id[5:]
-    return ""
+def _side(token: Token, vocabulary: Vocabulary, spoken: frozenset[str]) -> str:
+    """The side that this word always means: of a word that also means something else only the sentence can tell."""
+    words = words_of(vocabulary.meanings(token.stem), spoken)
+    return words[0][1] if len(words) == 1 and words[0] in (("side", "left"), ("side", "right")) else ""
 
 
 def _item(
-    tokens: list[Token], phrase: Phrase, vocabulary: Vocabulary, sides: dict[int, str], shouted: bool
+    tokens: list[Token],
+    phrase: Phrase,
+    vocabulary: Vocabulary,
+    spoken: frozenset[str],
+    sides: dict[int, str],
+    shouted: bool,
 ) -> Item | None:
     first, last = tokens[phrase.first], tokens[phrase.last - 1]
-    words = tuple((cls, value) for m in phrase.meanings if m.flag == "w" for cls, _, value in [m.id.partition(":")])
+    words = words_of(phrase.meanings, spoken)
     capital = first.capital and not shouted
+    own = vocabulary.languages_of(phrase.key)
+    foreign = bool(own) and own.isdisjoint(spoken) and phrase.key in vocabulary.everyday  # Dutch "long" in English
     meanings = tuple(
         m
         for m in phrase.meanings
-        if m.flag != "w" and (m.flag not in "bo" or capital or not words) and _long_enough(m, phrase, capital)
+        if m.flag != "w"
+        and not foreign
+        and (m.flag not in "bo" or capital or not words)
+        and _long_enough(m, phrase, capital)
     )
     if any(m.flag == "b" for m in meanings) and capital and not any(cls == "modality" for cls, _ in words):
         words = ()
@@ -165,33 +188,25 @@ def _with_line_breaks(instruction: str, items: list[Item]) -> list[Item]:
     return out
 
 
-def _camel_split(instruction: str, tokens: list[Token], vocabulary: Vocabulary) -> list[Token]:
-    """As in "BrainStem" and "OpticNrv" are two words each."""
-    out: list[Token] = []
-    for token in tokens:
-        written = instruction[token.start : token.end]
-        unknown = token.kind == "word" and len(written) == len(token.word) and token.stem not in vocabulary.stem_set
-        cut = _CAMEL.search(written) if unknown else None
-        if cut is None:
-            out.append(token)
-            continue
-        middle = token.start + cut.start() + 1
-        head, tail = token.word[: cut.start() + 1], token.word[cut.start() + 1 :]
-        out.append(replace(token, stem=stem(head), word=head, end=middle, capital=False))
-        out.append(replace(token, stem=stem(tail), word=tail, start=middle, capital=False))
-    return out
-
-
 def _repaired(tokens: list[Token], vocabulary: Vocabulary) -> list[Token]:
     out: list[Token] = []
+    likely = [_likeliest(token, vocabulary) for token in tokens]
     for index, token in enumerate(tokens):
         if token.kind != "word" or len(token.stem) < 4 or token.stem in vocabulary.stem_set:
             out.append(token)
         elif pieces := split_compound(token, vocabulary):
             out += pieces
         else:
-            out.append(_best_correction(token, out[-2:], tokens[index + 1 : index + 3], vocabulary))
+            out.append(_best_correction(token, out[-2:], likely[index + 1 : index + 3], vocabulary))
     return out
+
+
+def _likeliest(token: Token, vocabulary: Vocabulary) -> Token:
+    """A misspelt word by itself, as a neighbour of another one: "urinery blader"."""
+    if token.kind != "word" or len(token.stem) < 4 or token.stem in vocabulary.stem_set:
+        return token
+    likely = corrections(token.stem, vocabulary)
+    return replace(token, stem=likely[0]) if likely else token
 
 
 def _best_correction(token: Token, before: list[Token], after: list[Token], vocabulary: Vocabulary) -> Token:

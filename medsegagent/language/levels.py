@@ -13,9 +13,13 @@ LETTERS = {
     "lw": "l", "s": "s", "swk": "s",
 }  # fmt: skip
 _COUNTS = {"c": 7, "t": 12, "l": 5, "s": 5}
+_BEYOND = ("vertebra_l6",)
+"""Vertebrae that few people have: never part of a range."""
 ORDER = tuple(f"vertebra_{letter}{number}" for letter in "ctls" for number in range(1, _COUNTS[letter] + 1))
 _RANGE_MARKS = frozenset("-–—~〜～−‐‑")
 _TO_WORDS = ("to",)
+_REACH = 8
+"""Items within which a word for vertebrae is looked for."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ def level_at(items: Sequence[Item], position: int, sequences: bool) -> tuple[str
     if following.number is None or (following.start != item.end and not spaced):
         return None
     id_ = f"vertebra_{letter}{following.number}"
-    return (id_, position + 2) if id_ in ORDER else None
+    return (id_, position + 2) if id_ in ORDER or id_ in _BEYOND else None
 
 
 def _beside_spine(items: Sequence[Item], position: int) -> bool:
@@ -59,7 +63,8 @@ def _beside_spine(items: Sequence[Item], position: int) -> bool:
 
 def levels_from(items: Sequence[Item], position: int, sequences: bool) -> Numbers | None:
     """A level, a range of levels or a run of them, starting at this position."""
-    start = level_at(items, position, sequences and not _starts_run(items, position))
+    beside = _starts_run(items, position) or _says_vertebra(items, position)
+    start = level_at(items, position, sequences and not beside)
     if start is None:
         return None
     ids, last = [start[0]], start[1]
@@ -80,6 +85,23 @@ def _starts_run(items: Sequence[Item], position: int) -> bool:
             )
         last = after + 1
     return False
+
+
+def _says_vertebra(items: Sequence[Item], position: int) -> bool:
+    """As in "T1 vertebra", "T1 and T2 vertebrae", "Vertebrae T1, T2", "T2 vertebral body": no MR sequence."""
+    if not items[position].has("sequence_or_level"):
+        return False
+    after, before = position + 1, position - 1
+    while after < min(len(items), position + _REACH) and _goes_on(items[after]):
+        after += 1
+    while before > position - _REACH and before >= 0 and _goes_on(items[before]):
+        before -= 1
+    around = [*items[max(0, before) : before + 1], *items[after : after + 1]]
+    return any("vertebra" in item.key or "vertebral" in item.key for item in around if item.meanings)
+
+
+def _goes_on(item: Item) -> bool:
+    return _joins(item) or item.has("sequence_or_level") or item.mark == "_"
 
 
 def _joined(items: Sequence[Item], position: int) -> int | None:
@@ -115,7 +137,7 @@ def _more_levels(items: Sequence[Item], position: int, previous: str) -> tuple[l
             return None
     else:
         return None
-    if _is_range(between):
+    if _is_range(between) and {previous, id_} <= set(ORDER):
         low, high = sorted((ORDER.index(previous), ORDER.index(id_)))
         return list(ORDER[low : high + 1]), last
     return [id_], last

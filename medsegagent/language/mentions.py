@@ -5,33 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from medsegagent.cards.binding import bind_label
 from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
 from medsegagent.language.levels import ORDER, levels_from, numbered_from, segments_of
+from medsegagent.language.written_names import bound, is_other_volume, name_at
 from medsegagent.vocabulary import Meaning, Vocabulary
 
 _ABOVE = frozenset({"above", "superior", "cranial", "over"})
 _BELOW = frozenset({"below", "inferior", "caudal", "under", "beneath"})
 _AROUND = {"heart": "chest", "chest": "heart"}
 """Regions that one image shows together."""
-
-
-GENERIC = frozenset(
-    [
-        "bone",
-        "muscle",
-        "blood_vessels",
-        "arteries",
-        "veins",
-        "nervous_system",
-        "blood",
-        "cartilage",
-        "heart_chambers",
-        "wall",
-        "duct",
-    ]
-)
 
 
 @dataclass
@@ -62,9 +45,9 @@ class Mention:
         return self.ids[0]
 
 
-def is_generic(mention: Mention) -> bool:
+def is_generic(mention: Mention, vocabulary: Vocabulary) -> bool:
     """As in "the bone", "the vessels": a noun that may stand for something named elsewhere."""
-    return mention.id in GENERIC and not mention.adjective
+    return vocabulary.concept(mention.id).generic and not mention.adjective
 
 
 def find_mentions(
@@ -94,21 +77,14 @@ def find_mentions(
 
 def _written_name(items: Sequence[Item], position: int, vocabulary: Vocabulary) -> Mention | None:
     """A label written with underscores ("kidney_cyst_left", "Bone_Mandible") is read as cards' labels are."""
-    last = position
-    while (
-        last + 2 < len(items)
-        and items[last + 1].mark == "_"
-        and items[last].end == items[last + 1].start
-        and items[last + 1].end == items[last + 2].start
-    ):
-        last += 2
-    if last == position or (position and items[position - 1].mark == "_"):
+    last = name_at(items, position)
+    if last == position or is_other_volume(items[position:last], vocabulary):
         return None
-    name = "_".join(item.key.replace(" ", "_") for item in items[position : last + 1 : 2])
-    binding = bind_label(name, "", vocabulary)
-    if len(binding.concepts) != 1 or binding.lesions:
+    binding = bound(items[position:last], vocabulary)
+    if binding is None:
         return None
-    return Mention((binding.concepts[0].id,), position, last + 1, binding.concepts[0].side)
+    concept = binding.concepts[0]
+    return Mention((concept.id,), position, last, concept.side)
 
 
 def _joined_levels(found: list[Mention], items: Sequence[Item]) -> list[Mention]:
@@ -184,6 +160,8 @@ def _levels_merged(found: list[Mention], items: Sequence[Item], vocabulary: Voca
             and mention.key == "vertebra"
             and _same_phrase(items, previous, mention)
         ):
+            if _near(items, previous.last, mention.first):
+                previous.last = mention.last
             continue
         if previous is not None and (neighbour := _neighbour(items, previous, mention)):
             out[-1] = Mention((neighbour,), previous.first, mention.last)
@@ -253,6 +231,6 @@ def _near(items: Sequence[Item], end: int, start: int) -> bool:
         item.has("of", "filler", "neutral", "num", "from_")
         or item.word in ("number", "nr", "nummer")
         or item.value("side") == "both"
-        or item.mark in ("-", "(", ":")
+        or item.mark in ("-", "(", ":", "_")
         for item in items[end:start]
     )

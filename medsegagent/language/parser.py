@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from medsegagent.errors import UsageError
+from medsegagent.language.accounting import unread_items
 from medsegagent.language.asking import Doubt, find_doubts, question_about
 from medsegagent.language.describing import best_description
 from medsegagent.language.imaging import is_imaging, read_modality, settle_homonyms
 from medsegagent.language.intent import find_intent, gives_orders
-from medsegagent.language.items import Item, read_items, span_of
+from medsegagent.language.items import Item, is_strange, read_items, span_of
 from medsegagent.language.mentions import Mention
-from medsegagent.language.naming import merged_targets
+from medsegagent.language.naming import merged_targets, target_name
 from medsegagent.language.passages import Passage, passages
 from medsegagent.language.repairs import repaired
-from medsegagent.language.request import Modality, Request, Target, Unresolved
+from medsegagent.language.request import Modality, Request, Span, Target, Unresolved
 from medsegagent.vocabulary import Vocabulary
 from medsegagent.vocabulary.concept import BODY_REGIONS
 
@@ -87,7 +88,7 @@ class _Reading:
     def __init__(self, instruction: str, vocabulary: Vocabulary) -> None:
         self._instruction = instruction
         self._vocabulary = vocabulary
-        self._items = repaired(instruction, settle_homonyms(read_items(instruction, vocabulary)))
+        self._items = repaired(instruction, settle_homonyms(read_items(instruction, vocabulary)), vocabulary)
         plain = read_modality(instruction, self._items, ())
         sequences = "CT" not in plain.families or "MR" in plain.families
         self._regions = self._find_regions(plain)
@@ -96,6 +97,7 @@ class _Reading:
         self._modality = read_modality(instruction, self._items, named)
         for passage in self._passages:
             passage.settle(self._modality)
+        self._strange = [(passage, found) for passage in self._passages for found in passage.drop_strange()]
 
     def request(self) -> Request:
         """The likeliest reading."""
@@ -128,9 +130,11 @@ class _Reading:
         items = self._items
         targets, excluded = self._targets(read, "target"), self._targets(read, "excluded")
         loose = [item for passage in read for item in passage.loose()]
-        intent = find_intent(items, loose)
+        intent = find_intent(items, loose, bool(targets))
         described = (
-            best_description(items, self._vocabulary) if not targets and intent in ("segment", "measure") else None
+            best_description(items, self._vocabulary)
+            if not targets and not self._is_strange() and intent in ("segment", "measure")
+            else None
         )
         if described is not None and described.score >= 0.5:
             id_, _, own_side = described.id.partition("@")
@@ -139,12 +143,38 @@ class _Reading:
                 self._instruction, [(items, Mention((id_,), 0, len(items), side))], self._vocabulary
             )
         context = tuple(dict.fromkeys(m.id for passage in read for m in passage.mentions if m.role == "context"))
-        unresolved = self._unresolved() if not targets else ()
+        unresolved = self._not_understood() or (self._unresolved() if not targets else ())
         refusal = self._refusal(intent, bool(targets), unresolved)
         return Request(
             instruction=self._instruction, intent=intent, targets=targets if refusal is None else (), modality=modality,
-            exclusions=excluded, context=context, unresolved=unresolved, refusal=refusal,
+            exclusions=excluded, context=context, unresolved=unresolved, unread=self._unread(unresolved),
+            refusal=refusal,
         )  # fmt: skip
+
+    def _is_strange(self) -> bool:
+        """Whether a phrase has a word that is in no term and no description."""
+        words = (item for passage, found in self._strange for item in passage.items[found.first : found.last])
+        return any(is_strange(item, self._vocabulary) or item.mark in ("_", "~") for item in words)
+
+    def _not_understood(self) -> tuple[Unresolved, ...]:
+        """Phrases of which a part is strange, each with the name of the part that is known."""
+        found: dict[tuple[int, int], Unresolved] = {}
+        for passage, strange in self._strange:
+            span = span_of(self._instruction, passage.items[strange.first : strange.last])
+            names = (target_name(strange.mention.ids, "", self._vocabulary), *self._vocabulary.nearest(span.text[:60]))
+            found[span.start, span.end] = Unresolved(span=span, suggestions=tuple(dict.fromkeys(names))[:3])
+        return tuple(found.values())
+
+    def _unread(self, unresolved: Sequence[Unresolved]) -> tuple[Span, ...]:
+        """The strange words that are in no phrase which is told as a whole."""
+        told = [(item.span.start, item.span.end) for item in unresolved]
+        loose = (
+            passage.items[position]
+            for passage in self._passages
+            for position in unread_items(passage.items, passage.mentions, self._vocabulary)
+        )
+        spans = (span_of(self._instruction, [item]) for item in loose)
+        return tuple(span for span in spans if not any(a <= span.start < b for a, b in told))
 
     def _targets(self, read: Sequence[Passage], role: str) -> tuple[Target, ...]:
         wanted = [(passage.items, m) for passage in read for m in passage.mentions if m.role == role]

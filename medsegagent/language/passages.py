@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from medsegagent.language.accounting import NotUnderstood, not_understood
 from medsegagent.language.composing import Composer
 from medsegagent.language.describing import find_descriptions
 from medsegagent.language.ellipses import with_ellipses
@@ -17,7 +18,6 @@ from medsegagent.language.sides import attach_sides, is_list
 from medsegagent.vocabulary import Vocabulary
 
 _BRAIN_SEQUENCES = frozenset({"T1ce", "FLAIR", "DWI", "ADC"})
-_VOLUMES = frozenset({"tumor", "primary_tumor", "nodal_metastasis", "gross_tumor_volume"})
 _UNNAMED = "disease_of"
 """As in "Foobar syndrome": whatever it is, it is in no vocabulary."""
 _LONGEST = 160
@@ -68,6 +68,13 @@ class Passage:
         self._combine(self.mentions)
         self._absorb_glosses(self.mentions)
 
+    def drop_strange(self) -> list[NotUnderstood]:
+        """Take phrases that are not understood out of what is wanted; see `accounting` for the policy."""
+        found = not_understood(self.items, self.mentions, self._vocabulary)
+        for phrase in found:
+            phrase.mention.role = "context"
+        return found
+
     def _described(self, mentions: list[Mention]) -> list[Mention]:
         """Replace what a description mentions by what it describes."""
         for described in find_descriptions(self.items, mentions, self._vocabulary):
@@ -83,7 +90,9 @@ class Passage:
     def _place_lesions(self, composer: Composer, mentions: Sequence[Mention], modality: Modality) -> None:
         """Give lesions without a site the one that the context names, or the usual one."""
         vocabulary = self._vocabulary
-        places = [m.id for m in mentions if m.role == "context" and composer.is_site(m) and not is_generic(m)]
+        places = [
+            m.id for m in mentions if m.role == "context" and composer.is_site(m) and not is_generic(m, vocabulary)
+        ]
         places += [vocabulary.site(m.id) for m in mentions if m.role == "context" and vocabulary.site(m.id)]
         places.sort(key=lambda id_: vocabulary.concept(id_).kind == "region")
         for mention in mentions:
@@ -101,7 +110,8 @@ class Passage:
                     if m is not mention and m.role != "beside" and m.id.startswith(f"{mention.id}.")
                 ]
                 place = same[0].partition(".")[2] if same else places[0] if places else concept.default_site
-                place = place or self._listed_after(mention)
+                if concept.kind == "lesion":
+                    place = place or self._listed_after(mention)
                 if (
                     not place
                     and concept.kind == "lesion"
@@ -160,7 +170,7 @@ class Passage:
     def _is_volume(self, mention: Mention, place: str = "head_and_neck") -> bool:
         """A gross tumour volume at this place, or of which it is not said where."""
         kind, _, at = mention.id.partition(".")
-        return kind in _VOLUMES and at in ("head_and_neck", place)
+        return self._vocabulary.concept(kind).volume and at in ("head_and_neck", place)
 
     def _place_in_neck(self, mention: Mention) -> str:
         """The part of the head and neck that a mention names; empty where it names none."""

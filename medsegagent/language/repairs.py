@@ -8,15 +8,29 @@ from dataclasses import replace
 from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
 from medsegagent.language.levels import LETTERS
+from medsegagent.vocabulary import Meaning, Vocabulary
 
 _NO = frozenset(["no", "nein", "non", "nee", "uh", "um", "hm", "äh"])
 _ONES = frozenset(["one", "ones", "side"])
 _REACH = 6
 
 
-def repaired(instruction: str, items: Sequence[Item]) -> list[Item]:
+def repaired(instruction: str, items: Sequence[Item], vocabulary: Vocabulary) -> list[Item]:
     """The items as they were meant."""
-    return _exceptions(_corrections(_hands(_titles(instruction, items))))
+    return _exceptions(_corrections(_hands(_titles(instruction, _minus_volumes(items, vocabulary)))))
+
+
+def _minus_volumes(items: Sequence[Item], vocabulary: Vocabulary) -> list[Item]:
+    """As in "Lungs-GTV": the structure without the tumour in it."""
+    out = list(items)
+    for position in range(1, len(items) - 1):
+        before, hyphen, volume = items[position - 1 : position + 2]
+        glued = before.end == hyphen.start and hyphen.end == volume.start
+        named = bool(before.meanings) or before.has("side_mark")
+        if hyphen.mark == "-" and glued and named and volume.word in vocabulary.rt_names.get("volumes", {}):
+            out[position] = replace(hyphen, mark="", words=(("not", ""),))
+            out[position + 1] = replace(volume, words=(), meanings=(Meaning("n", "tumor"),), known=True)
+    return out
 
 
 def _titles(instruction: str, items: Sequence[Item]) -> list[Item]:
@@ -67,7 +81,7 @@ def _is_no_between_marks(items: Sequence[Item], position: int) -> bool:
     """As in "the left, no, the right"; unlike "liver, no tumour"."""
     around = (*items[max(0, position - 1) : position], *items[position + 1 : position + 2])
     return (
-        items[position].word in _NO and len(around) == 2 and all(item.mark and item.mark in ",.-–—…" for item in around)
+        items[position].key in _NO and len(around) == 2 and all(item.mark and item.mark in ",.-–—…" for item in around)
     )
 
 
@@ -143,7 +157,7 @@ def _is_exception(items: Sequence[Item], position: int) -> bool:
     if items[position].key != "but" or following is None or following.has("not", "but", "segment", "its", "in"):
         return False
     for item in reversed(items[max(0, position - _REACH) : position]):
-        if item.has("all"):
+        if item.has("all") or item.key.startswith("all "):
             return True
         if item.mark or item.has("and", "not", "segment"):
             return False

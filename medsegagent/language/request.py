@@ -94,5 +94,8 @@ class Request(_Frozen):
     context: tuple[str, ...] = ()
     """Concept ids or body regions that only narrow the meaning ("in this head CT")."""
     unresolved: tuple[Unresolved, ...] = ()
+    """What looks like a target and is not understood; nothing broader is taken for it."""
+    unread: tuple[Span, ...] = ()
+    """Further words that nothing was made of."""
     question: Question | None = None
     refusal: str | None = None

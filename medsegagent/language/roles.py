@@ -8,10 +8,10 @@ from itertools import pairwise
 
 from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
-from medsegagent.language.mentions import GENERIC, Mention
+from medsegagent.language.mentions import Mention, is_generic
 from medsegagent.language.scopes import exclude_before, walk_scopes
 from medsegagent.language.sides import is_list
-from medsegagent.vocabulary import Vocabulary
+from medsegagent.vocabulary import Sided, Vocabulary
 
 _SHORTLY = 30
 _TREATMENTS = frozenset(
@@ -30,24 +30,48 @@ def assign_roles(items: Sequence[Item], mentions: Sequence[Mention], vocabulary:
             else:
                 lesion = vocabulary.concept(mention.id).kind == "lesion"
                 mention.weak = not lesion and _names_the_image(items, mention)
+    _levels_of_images(items, mentions, vocabulary)
     _keep_lists_together(items, mentions, vocabulary)
     _contexts(items, mentions, vocabulary)
     absorb_parts(items, mentions, vocabulary)
-    _generic_words(items, mentions)
+    _generic_words(items, mentions, vocabulary)
 
 
-def _generic_words(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
+def _levels_of_images(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
+    """As in "psoas muscle at L3", "visceral fat, L3 level": the slice, beside what is wanted in it."""
+    for mention in mentions:
+        before = items[mention.first - 1] if mention.first else None
+        after = items[mention.last] if mention.last < len(items) else None
+        says_so = (before is not None and before.word == "at") or (
+            after is not None and after.word in ("level", "levels")
+        )
+        wanted = [m for m in mentions if m is not mention and m.role == "target"]
+        others = any(vocabulary.concept(m.id).region != "spine" for m in wanted)
+        if mention.role == "target" and mention.id.startswith("vertebra_") and says_so and others:
+            mention.role = "context"
+
+
+def _generic_words(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
     """As in "left clavicle ... segment the bone": a general noun stands for what was named."""
     for mention in mentions:
         item = items[mention.last - 1]
-        general = mention.id in GENERIC and not mention.adjective and not mention.side and len(item.key.split(" ")) == 1
+        general = is_generic(mention, vocabulary) and not mention.side and " " not in item.key
         if (
             general
             and mention.role == "target"
             and any(m is not mention and m.role == "target" for m in mentions)
             and not _is_listed_before(items, mention)
+            and not _is_in_list(items, mention, mentions)
         ):
             mention.role = "context"
+
+
+def _is_in_list(items: Sequence[Item], mention: Mention, mentions: Sequence[Mention]) -> bool:
+    others = [m for m in mentions if m is not mention and m.role == "target"]
+    gaps = (items[min(m.last, mention.last) : max(m.first, mention.first)] for m in others)
+    return any(
+        is_list(gap, ",/+&、-;\n") and not any(i.has("filler") and not i.has("and") for i in gap[1:]) for gap in gaps
+    )
 
 
 def _is_background(items: Sequence[Item], mention: Mention) -> bool:
@@ -108,15 +132,9 @@ def _keep_lists_together(items: Sequence[Item], mentions: Sequence[Mention], voc
             mention.weak = False
 
 
-_EXAMS = {
-    "skull": ("brain", "head_and_neck"), "pelvis_bones": ("pelvis",), "heart": ("heart",), "spine": ("spine",),
-    "hip_bone": ("pelvis",), "liver": ("abdomen",), "prostate": ("pelvis",),
-}  # fmt: skip
-
-
 def _shows(image: Mention, target: Mention, vocabulary: Vocabulary) -> bool:
     """Whether an image of the one ("skull CT", "heart MRI") is what one takes to see the other."""
-    near = vocabulary.concept(target.id).region in _EXAMS.get(image.id, ())
+    near = vocabulary.concept(target.id).region in vocabulary.concept(image.id).exam_of
     return near or any(vocabulary.contains(image.id, id_) for id_ in target.ids)
 
 
@@ -235,5 +253,7 @@ def absorb_parts(items: Sequence[Item], mentions: Sequence[Mention], vocabulary:
         gap = items[whole.last : part.first]
         included = any(item.has("with") for item in gap) and not any(item.has("and", "not") for item in gap)
         lesion = vocabulary.concept(part.id).kind == "lesion"
-        if included and not lesion and whole.role == part.role == "target" and vocabulary.contains(whole.id, part.id):
+        group = vocabulary.concept(whole.id).kind == "group"
+        within = Sided(part.id) in vocabulary.closure(whole.id) if group else vocabulary.contains(whole.id, part.id)
+        if included and not lesion and whole.role == part.role == "target" and within:
             part.role = "context"

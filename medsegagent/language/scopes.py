@@ -7,9 +7,12 @@ from collections.abc import Sequence, Set
 from medsegagent.language.imaging import is_imaging
 from medsegagent.language.items import Item
 from medsegagent.language.mentions import Mention
+from medsegagent.language.scope_rules import RULES
 from medsegagent.vocabulary import Vocabulary
 
+_LEFT = frozenset({"out", "alone", "untouched"})
 _COMMAS = frozenset(",、")
+_PATTERNS = tuple(dict.fromkeys((rule.pattern, rule.effect) for rule in RULES if rule.effect != "before"))
 
 
 def walk_scopes(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
@@ -37,6 +40,7 @@ class _Scope:
         self._seen = 0
         self._opened_first = False
         self._beside = 0
+        self._story = False
 
     def meet(self, mention: Mention) -> None:
         """A mention takes the scope's role."""
@@ -52,11 +56,14 @@ class _Scope:
     def step(self, position: int) -> None:
         """A word or mark opens or ends scopes."""
         item = self._items[position]
-        if item.has("not") and not _before_imaging(self._items, position):
+        effect = _effect_at(self._items, position)
+        named = any(m.first == position + 1 for m in self._mentions)  # a vertebra, T2
+        if effect == "excluded" and (named or not _before_imaging(self._items, position)):
             self._opened_first = not any(m.last <= position and m.role == "target" for m in self._mentions)
             self._open("excluded", position)
-        elif item.has("patient"):
+        elif effect in ("context", "story"):
             self._open("context", position)
+            self._story = effect == "story"
         elif self._role and self._ends(position):
             self._role = ""
         if item.is_break or item.mark in _COMMAS or item.mark == ":" or item.has("segment"):
@@ -65,7 +72,7 @@ class _Scope:
             self._beside = 2 if item.key in ("between", "zwischen", "entre", "之 间", "の 間") else 1
 
     def _open(self, role: str, position: int) -> None:
-        self._role, self._since, self._seen = role, position, 0
+        self._role, self._since, self._seen, self._story = role, position, 0, False
 
     def _ends(self, position: int) -> bool:
         item = self._items[position]
@@ -73,6 +80,12 @@ class _Scope:
             return True
         if item.has("whose") and self._seen and position in self._after_lesions:
             return True  # "不含肿瘤的肝脏": the liver is wanted
+        if self._story:
+            return False
+        if item.mark == ":" and self._role == "context":
+            return True
+        if self._role == "excluded" and item.has("segment") and _starts_clause(self._items, position):
+            return True  # "ignore it and segment the kidney"
         if item.mark in _COMMAS:
             return self._role == "context" or (
                 bool(self._seen) and _ends_scope(self._items, position, self._opened_first)
@@ -82,6 +95,29 @@ class _Scope:
             or item.word == "do"
             or (item.has("segment", "measure") and not item.has("thing"))
         )
+
+
+def _starts_clause(items: Sequence[Item], position: int) -> bool:
+    before = items[position - 1] if position else None
+    return before is not None and not items[position].has("neutral") and (before.has("and") or bool(before.mark))
+
+
+def _effect_at(items: Sequence[Item], position: int) -> str:
+    """The effect of the first rule whose pattern stands here; empty if there is none."""
+    for pattern, effect in _PATTERNS:
+        if position + len(pattern) <= len(items) and all(
+            _is(items[position + step], name) for step, name in enumerate(pattern)
+        ):
+            return effect
+    return ""
+
+
+def _is(item: Item, name: str) -> bool:
+    if name == "number":
+        return item.number is not None
+    if name.startswith("'"):
+        return item.word == name[1:-1]
+    return item.mark == name if not name[0].isalpha() else item.has(name)
 
 
 def _before_imaging(items: Sequence[Item], position: int) -> bool:
@@ -98,7 +134,7 @@ def exclude_before(items: Sequence[Item], mentions: Sequence[Mention]) -> None:
     for position, item in enumerate(items):
         if not item.has("not_after") or any(m.first <= position < m.last for m in mentions):
             continue
-        if item.word == "out" and not any(
+        if item.word in _LEFT and not any(
             i.word in ("leave", "leaving", "keep", "take", "left") for i in items[max(0, position - 8) : position]
         ):
             continue

@@ -27,7 +27,9 @@ class SharedHeads:
         return sorted(out, key=lambda mention: mention.first)
 
     def _completed(self, joint: int, mentions: list[Mention]) -> list[Mention]:
-        mentions_here = [m for m in mentions if m.last > joint - 4 and m.first < joint + 4 and not is_generic(m)]
+        mentions_here = [
+            m for m in mentions if m.last > joint - 4 and m.first < joint + 4 and not is_generic(m, self._vocabulary)
+        ]
         after = next((m for m in mentions_here if joint < m.first <= joint + 3 and not m.adjective), None)
         before = next((m for m in reversed(mentions_here) if joint - 3 <= m.last - 1 < joint and not m.adjective), None)
         taken = {i for m in mentions_here for i in range(m.first, m.last) if not m.adjective}

@@ -14,6 +14,7 @@ from medsegagent.vocabulary.text import stem
 
 _ADVERBS = frozenset(["links", "rechts", "linksseitig", "rechtsseitig", "beidseits", "beidseitig"])
 _ROMANCE = ("gauch", "droit", "izquierd", "derech", "sinist", "dext", "destr", "esquerd", "direit")
+_JOINERS = frozenset("/-+&,")
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,12 @@ class _Run:
 
 
 def attach_sides(items: Sequence[Item], mentions: list[Mention], vocabulary: Vocabulary) -> list[Mention]:
-    """Give each mention its side; a lone side after "and" repeats the concept before it ("left kidney and right")."""
+    """Give each mention its side: the one that stands with it between two separators of the list.
+
+    A side alone between separators belongs to what it is set off from ("kidney, left"), or, before a colon, to all that
+    is listed behind it ("right: kidney and lung"). A lone side after "and" repeats the concept before it ("left kidney
+    and right").
+    """
     inside = {i for m in mentions for i in range(m.first, m.last)}
     runs = _runs(items, mentions)
     postposed = _is_postposed(runs, mentions)
@@ -37,8 +43,17 @@ def attach_sides(items: Sequence[Item], mentions: list[Mention], vocabulary: Voc
                 if mention.first <= run.first < mention.last and not mention.side and items[run.first].has("side"):
                     mention.side = run.side
             continue
+        if _heads_a_list(items, run, mentions, vocabulary):
+            continue
         before = _before(items, run, mentions)
         after = _after(items, run, mentions)
+        if before and after:
+            cell = _cell(items, run)
+            near = before.last > cell[0], after.first < cell[1]
+            if near == (True, False):
+                after = None
+            elif near == (False, True):
+                before = None
         if (
             before
             and (after is None or postposed or _prefers_before(items, run, before))
@@ -54,6 +69,36 @@ def attach_sides(items: Sequence[Item], mentions: list[Mention], vocabulary: Voc
     return sorted([*mentions, *extra], key=lambda mention: mention.first)
 
 
+def _separates(item: Item) -> bool:
+    """Whether this stands between two members of a list."""
+    return item.has("and", "or") or item.is_break or item.mark in (",", "/", "+", "&", "、", ":", ";")
+
+
+def _cell(items: Sequence[Item], run: _Run) -> tuple[int, int]:
+    """The stretch between two separators that a run of side words stands in."""
+    first, last = run.first, run.last
+    while first and not _separates(items[first - 1]):
+        first -= 1
+    while last < len(items) and not _separates(items[last]):
+        last += 1
+    return first, last
+
+
+def _heads_a_list(items: Sequence[Item], run: _Run, mentions: Sequence[Mention], vocabulary: Vocabulary) -> bool:
+    """As in "right-sided organs: kidney, adrenal and lung": the side of all that follows, where it has no other."""
+    _, end = _cell(items, run)
+    if end >= len(items) or items[end].mark != ":" or any(run.first < m.last and m.first < end for m in mentions):
+        return False
+    stop = next((i for i in range(end + 1, len(items)) if items[i].is_break), len(items))
+    listed = [m for m in mentions if end < m.first < stop]
+    if len(listed) < 2 or any(items[i].has("side") for i in range(end, stop)):
+        return False
+    for mention in listed:
+        if not mention.side and vocabulary.concept(mention.id).paired:
+            mention.side = run.side
+    return True
+
+
 def _runs(items: Sequence[Item], mentions: Sequence[Mention]) -> list[_Run]:
     runs: list[_Run] = []
     position = 0
@@ -66,12 +111,15 @@ def _runs(items: Sequence[Item], mentions: Sequence[Mention]) -> list[_Run]:
         joint = last
         while joint < len(items) and (
             items[joint].has("and", "or")
-            or items[joint].mark in ("/", "-", "+", "&", ",")
+            or items[joint].mark in _JOINERS
             or items[joint].word in ("the", "der", "die", "das")
         ):
             joint += 1
-        if last < joint < len(items) and (other := _side_of(items, joint, mentions)):
-            side, last = ("both" if other != side else side), joint + 1
+        other = _side_of(items, joint, mentions) if last < joint < len(items) else ""
+        if side == "both" and joint < len(items) and not other:
+            other = _side_of(items, joint, mentions)
+        if other and not _stand_apart(items, first, joint + 1, mentions):
+            side, last = (other if side == "both" else "both" if other != side else side), joint + 1
         if last < len(items) and items[last].word in ("side", "sided"):
             last += 1  # "l side"
         if not _is_of_the_screen(items, last):
@@ -80,16 +128,31 @@ def _runs(items: Sequence[Item], mentions: Sequence[Mention]) -> list[_Run]:
     return runs
 
 
+def _stand_apart(items: Sequence[Item], first: int, last: int, mentions: Sequence[Mention]) -> bool:
+    """As in "kidney left, right lung": one side belongs to what stands before, the other to what follows."""
+    before = any(m.last == first for m in mentions)
+    while last < len(items) and items[last].has("filler", "all") and not items[last].meanings:
+        last += 1
+    return before and any(m.first == last for m in mentions)
+
+
 def _side_of(items: Sequence[Item], position: int, mentions: Sequence[Mention]) -> str:
     item = items[position]
     if item.has("side"):
         return "" if item.has("not") and _leads_to_a_thing(items, position, mentions) else item.value("side")
-    if item.word in ("l", "r") and not item.meanings and (item.capital or _stands_alone(items, position)):
-        following = items[position + 1] if position + 1 < len(items) else None
-        numbered = following is not None and following.number is not None and following.start == item.end
-        apostrophe = following is not None and following.mark == "'"
-        return "" if numbered or apostrophe else {"l": "left", "r": "right"}[item.word]
+    if item.has("side_mark") and not item.meanings and _is_mark(items, position):
+        return item.value("side_mark")
     return ""
+
+
+def _is_mark(items: Sequence[Item], position: int) -> bool:
+    """Whether a short mark ("L", "re") is a side here: beside a structure, and no level, name or unit."""
+    item = items[position]
+    following = items[position + 1] if position + 1 < len(items) else None
+    glued = following is not None and following.start == item.end
+    if following is not None and glued and (following.number is not None or following.mark == "'"):
+        return False
+    return _stands_alone(items, position) or (item.capital and len(item.word) == 1)
 
 
 def _leads_to_a_thing(items: Sequence[Item], position: int, mentions: Sequence[Mention]) -> bool:
@@ -104,12 +167,17 @@ def _stands_alone(items: Sequence[Item], position: int) -> bool:
     """As in "l kidney", "lung l.": a small letter is a side only beside a structure."""
     before = items[position - 1] if position else None
     after = items[position + 1] if position + 1 < len(items) else None
-    if after is not None and after.meanings and after.start - items[position].end == 1:
+    glue = ("_", "-", "(", ")")
+    if before is not None and before.mark in glue and before.end == items[position].start and position > 1:
+        before = items[position - 2]
+    if after is not None and after.mark in ("_", "-") and after.start == items[position].end:
+        after = items[position + 2] if position + 2 < len(items) else None
+    if after is not None and after.meanings and after.start - items[position].end <= 1:
         return before is None or before.number is None
     return (after is not None and after.word == "side") or (
         before is not None
         and (bool(before.meanings) or before.number is not None)
-        and (after is None or bool(after.mark) or after.has("modality"))
+        and (after is None or bool(after.mark) or after.has("modality", "and", "or"))
     )
 
 
@@ -132,7 +200,7 @@ def _before(items: Sequence[Item], run: _Run, mentions: Sequence[Mention]) -> Me
         return None
     gap = items[found.last : run.first]
     fits = len(gap) < 6 and all(
-        i.has("filler", "in", "neutral", "and", "of", "but", "segment", "thing")
+        i.has("filler", "in", "neutral", "and", "of", "but", "segment", "thing", "all")
         or (i.mark in (",", "(", "-", ":", "、", "_", ".") and not _ends_sentence(i, items))
         for i in gap
     )
@@ -145,9 +213,10 @@ def _after(items: Sequence[Item], run: _Run, mentions: Sequence[Mention]) -> Men
         return None
     gap = items[run.last : found.first]
     fits = len(gap) < 5 and all(
-        i.has("filler", "num", "ord", "all", "of", "neutral", "first_n", "last")
+        i.has("filler", "num", "ord", "all", "of", "neutral", "first_n", "last", "appearance")
         or i.number is not None
-        or i.mark in ("-", "'", ")", "_")
+        or not i.known  # whatever it is, it is told; the side is not lost
+        or i.mark in ("-", "'", ")", "_", "(")
         for i in gap
     )
     return found if fits and not any(i.has("segment") and not i.has("filler") for i in gap) else None
@@ -184,8 +253,12 @@ def _give(mention: Mention, run: _Run, extra: list[Mention], items: Sequence[Ite
 
 
 def _distribute(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
-    """As in "left kidney and adrenal gland": a bare singular after "and" shares the side."""
-    for left, right in pairwise(mentions):
+    """As in "left kidney and adrenal gland": a bare singular after "and" shares the side, in a list of these two."""
+    for index, (left, right) in enumerate(pairwise(mentions)):
+        around = [*mentions[max(0, index - 1) : index + 1], *mentions[index + 1 : index + 3]]
+        longer = any(
+            is_list(items[one.last : other.first]) for one, other in pairwise(around) if (one, other) != (left, right)
+        )
         gap = items[left.last : right.first]
         joined = 0 < len(gap) <= 2 and all(item.has("and", "or") or item.mark in ("/", "&", "+") for item in gap)
         first = items[left.first]
@@ -198,7 +271,9 @@ def _distribute(items: Sequence[Item], mentions: Sequence[Mention], vocabulary: 
             joined
             and preposed
             and singular
+            and not longer
             and not right.side
+            and not items[right.last - 1].key.startswith("both ")
             and vocabulary.concept(right.id).paired
             and vocabulary.concept(left.id).paired
         ):
@@ -258,8 +333,8 @@ def _from_region(mentions: Sequence[Mention], vocabulary: Vocabulary) -> None:
                 mention.side = regions[0].side
 
 
-def is_list(gap: Sequence[Item]) -> bool:
+def is_list(gap: Sequence[Item], marks: str = ",/+&、-") -> bool:
     """Whether these items only join the members of a list."""
     return 0 < len(gap) < 6 and all(
-        item.has("and", "or", "filler", "side", "all") or item.mark in (",", "/", "+", "&", "、", "-") for item in gap
+        item.has("and", "or", "filler", "side", "all") or (item.mark and item.mark in marks) for item in gap
     )

@@ -59,7 +59,8 @@ def _plausible(word: str, known: str, distance: int) -> bool:
     if distance == 1:
         # A word of four letters is too near to too many others, in every language: "maksa" is no Spanish "masa".
         return sorted(set(word)) == sorted(set(known)) or (len(known) > 4 and (len(word) > 4 or len(known) == 5))
-    return len(word) > 7 or (len(word) > 4 and _skeleton(word) == _skeleton(known))
+    alike = _skeleton(word) == _skeleton(known)
+    return (len(word) > 7 and (alike or word[-2:] == known[-2:])) or (len(word) > 4 and alike)
 
 
 def _unlike(word: str, known: str) -> int:

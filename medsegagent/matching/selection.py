@@ -12,6 +12,13 @@ from medsegagent.wording import some
 Stage = Literal["modality", "anatomy", "label"]
 
 
+_MOST_WORDS = 8
+
+
+def _hint(suggestions: tuple[str, ...]) -> str:
+    return f" Near: {', '.join(suggestions)}." if suggestions else ""
+
+
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -87,6 +94,21 @@ class Selection(_Frozen):
     cards: tuple[CardSelection, ...] = ()
     refusal: str | None = None
     """Why nothing is selected, with what to do next; None when something is."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the instruction is not in the answer: targets that no card has, words that were not understood."""
+        answered = {target.target for card in self.cards for target in card.targets}
+        absent = [target.name for target in self.request.targets if target.id not in answered] if self.cards else []
+        notes = [f"No card of this library has {' or '.join(absent)}; left out."] if absent else []
+        notes += [
+            f"I do not know {item.span.text!r}; nothing is taken for it.{_hint(item.suggestions)}"
+            for item in self.request.unresolved
+            if self.cards
+        ]
+        if self.cards and self.request.unread:
+            notes.append(f"Not read: {', '.join(repr(span.text) for span in self.request.unread[:_MOST_WORDS])}.")
+        return tuple(notes)
 
     @property
     def labels(self) -> dict[str, list[int]]:

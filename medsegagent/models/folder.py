@@ -11,7 +11,7 @@ from typing import Any
 
 from medsegagent.cards.card import Fold
 from medsegagent.errors import ModelError
-from medsegagent.untrusted import read_json_object
+from medsegagent.untrusted import read_json_object, reason
 
 JSON_LIMIT = 16 * 2**20
 """Bytes of dataset.json or plans.json; the largest public ones have some hundred KB."""
@@ -69,7 +69,7 @@ def read_json(file: Path) -> dict[str, Any]:
     except FileNotFoundError as error:
         raise ModelError(f"{file.name} is missing", "Install the model again.", str(file.parent)) from error
     except (OSError, ValueError) as error:
-        what = f"{file.name} is not readable JSON ({error})"
+        what = f"{file.name} is not readable JSON ({reason(error)})"
         raise ModelError(what, "Install the model again.", str(file.parent)) from error
 
 

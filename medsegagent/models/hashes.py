@@ -10,7 +10,7 @@ from typing import Any
 
 from medsegagent.errors import ModelError, OutputError
 from medsegagent.models.own_store import ModelHome
-from medsegagent.untrusted import open_regular
+from medsegagent.untrusted import open_regular, reason
 
 _CHUNK = 2**20
 
@@ -29,7 +29,7 @@ def sha256_of(file: Path) -> str:
     except FileNotFoundError as error:
         raise ModelError("there is no such file", "Check the path.", str(file)) from error
     except (OSError, ValueError) as error:
-        raise ModelError(f"cannot be read ({error})", "Check the path.", str(file)) from error
+        raise ModelError(f"cannot be read ({reason(error)})", "Check the path.", str(file)) from error
     return digest.hexdigest()
 
 

@@ -131,8 +131,9 @@ class RunRecord(_Part):
     @classmethod
     def _from_version_1(cls, fields: Any) -> Any:
         if isinstance(fields, Mapping) and "schema_version" not in fields:
-            asked = {"instruction": "", "library": fields.get("library")} | dict(fields.get("asked") or {})
-            return {**fields, "schema_version": 1, "asked": asked}
+            known, asked = {"instruction": "", "library": fields.get("library")}, fields.get("asked", {})
+            merged = known | dict(asked) if isinstance(asked, Mapping) else asked
+            return {**fields, "schema_version": 1, "asked": merged}
         return fields
 
 

@@ -85,6 +85,12 @@ def locked(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
+def put_back(folder: Path) -> None:
+    """In a run folder: put back the earlier run that a killed one was replacing, if there is such a one."""
+    with locked(folder.parent):
+        clear_stale(folder)
+
+
 def clear_stale(folder: Path) -> None:
     """Remove what killed runs left in a folder, and put back the earlier run that one of them was replacing."""
     for staging in sorted(folder.glob(f"{PREFIX}*")):

@@ -10,6 +10,7 @@ from medsegagent.errors import ExitCode, MedSegAgentError, OutputError
 from medsegagent.images.read import digest
 from medsegagent.reporting.case_table import CaseOutcome, check_case_table, write_case_table
 from medsegagent.reporting.record import RECORD, read_record
+from medsegagent.reporting.staging import put_back
 from medsegagent.road.asked import what_was_asked
 from medsegagent.road.case_sources import ListedCase
 from medsegagent.road.options import Options
@@ -77,6 +78,7 @@ def _segment_case(
     """
     started = time.perf_counter()
     try:
+        put_back(folder)
         if earlier is not None and (earlier / RECORD).exists():
             return _kept(case, earlier, segmenter, options)
         result = run_case(case, folder)
@@ -90,7 +92,8 @@ def _segment_case(
         return _failed(case, started, ExitCode.BUG, f"a bug in medsegagent: {type(error).__name__}: {error}")
     volumes = {structure.id: structure.volume_ml for structure in result.structures}
     seconds = time.perf_counter() - started
-    return CaseOutcome(case.name, "done", 0, seconds, len(result.warnings), "", volumes)
+    message = "" if result.folder in (None, folder) else f"the results are in {result.folder}"
+    return CaseOutcome(case.name, "done", 0, seconds, len(result.warnings), message, volumes)
 
 
 def _failed(case: ListedCase, started: float, code: ExitCode, message: str) -> CaseOutcome:

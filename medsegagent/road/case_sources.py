@@ -17,7 +17,7 @@ from medsegagent.images.channels import channel_of_file
 from medsegagent.images.read import READERS, extension
 from medsegagent.reporting.case_table import CASES
 from medsegagent.reporting.record import RECORD
-from medsegagent.untrusted import parse_json, read_regular
+from medsegagent.untrusted import parse_json, read_regular, reason
 
 _LARGEST = 32 * 2**20
 _LONGEST_NAME = 200
@@ -105,7 +105,7 @@ def _text(table: Path) -> str:
     except UnicodeDecodeError as error:
         raise CaseListError("the table is not UTF-8 text", "Save it as UTF-8.", str(table)) from error
     except (OSError, ValueError) as error:
-        what = f"the table cannot be read ({(isinstance(error, OSError) and error.strerror) or error})"
+        what = f"the table cannot be read ({reason(error)})"
         raise CaseListError(what, "Check the path given with --cases.", str(table)) from error
 
 
@@ -127,10 +127,17 @@ def _csv_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 continue
             cells += [""] * (len(header) - len(cells))
             if any(cell.strip() for cell in cells[len(header) :]):
-                raise _bad_row(table, f"row {reader.line_num}", "it has more cells than the header")
+                raise _bad_row(
+                    table,
+                    f"row {reader.line_num}",
+                    "it has more cells than the header",
+                    "Put quotes around cells with commas.",
+                )
             pairs = list(zip(header, cells, strict=False))
             if any(cell.strip() for name, cell in pairs if not name):
-                raise _bad_row(table, f"row {reader.line_num}", "it has text in a column without a name")
+                raise _bad_row(
+                    table, f"row {reader.line_num}", "it has text in a column without a name", "Name the column."
+                )
             yield reader.line_num, {name: cell for name, cell in pairs if name}
     except csv.Error as error:
         raise CaseListError(
@@ -152,9 +159,9 @@ def _json_rows(text: str, table: Path) -> Iterator[tuple[int, dict[str, Any]]]:
         try:
             row = parse_json(line)
         except ValueError as error:
-            raise _bad_row(table, f"row {number}", "it is not JSON") from error
+            raise _bad_row(table, f"row {number}", "it is not JSON", "Write one JSON object on each line.") from error
         if not isinstance(row, dict):
-            raise _bad_row(table, f"row {number}", "it is not an object")
+            raise _bad_row(table, f"row {number}", "it is not an object", "Write one JSON object on each line.")
         row = {_column(name): value for name, value in row.items()}
         if isinstance(channels := row.get("image"), dict):
             del row["image"]
@@ -171,7 +178,7 @@ def _case(row: Mapping[str, Any], instruction: str, table: Path, where: str) -> 
             reason = f"{column!r} is no column known here; case, image, image:NAME and instruction are"
             raise _bad_row(table, where, reason)
         if not isinstance(cell, str) or "\0" in cell:
-            raise _bad_row(table, where, f"{column!r} is not text")
+            raise _bad_row(table, where, f"{column!r} is not text", "Put its value in quotes.")
     cells = {column: cell.strip() for column, cell in row.items() if cell.strip()}
     images = {
         column.removeprefix(_CHANNEL) if column.startswith(_CHANNEL) else "": table.absolute().parent / cell
@@ -179,19 +186,21 @@ def _case(row: Mapping[str, Any], instruction: str, table: Path, where: str) -> 
         if column == "image" or column.startswith(_CHANNEL)
     }
     if not cells.get("case"):
-        raise _bad_row(table, where, "it names no case")
+        raise _bad_row(table, where, "it names no case", "Fill in its column case.")
     if not images:
-        raise _bad_row(table, where, "it names no image")
+        raise _bad_row(
+            table, where, "it names no image", "Fill in its column image, or one image:NAME for each channel."
+        )
     if "" in images and len(images) > 1:
-        raise _bad_row(table, where, "it has an image without a channel beside others")
+        raise _bad_row(table, where, "it has an image without a channel beside others", "Use image, or image:NAME.")
     name = unicodedata.normalize("NFC", cells["case"])
     return ListedCase(name, images, cells.get("instruction", instruction))
 
 
-def _bad_row(table: Path, where: str, reason: str) -> CaseListError:
-    return CaseListError(
-        f"{where} cannot be used: {reason}", "Columns: case, image (or image:NAME), instruction.", str(table)
-    )
+def _bad_row(
+    table: Path, where: str, reason: str, remedy: str = "Columns: case, image (or image:NAME), instruction."
+) -> CaseListError:
+    return CaseListError(f"{where} cannot be used: {reason}", remedy, str(table))
 
 
 def _in_folder(folder: Path) -> Iterator[tuple[str, dict[str, Path]]]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from medsegagent.road.messages import Content
+if TYPE_CHECKING:
+    from medsegagent.road.messages import Content
 
 _LOG = logging.getLogger(__name__)
 

@@ -156,7 +156,7 @@ def _fuse(selection: Selection, done: Plan, run: Run) -> Executed:
 def _warnings(
     selection: Selection, segmentation: Segmentation, covered: set[str], done: Plan, run: Run
 ) -> tuple[str, ...]:
-    warnings = [f"{item.model} failed: {item.reason}" for item in run.failed.values()]
+    warnings = [*selection.notes, *(f"{item.model} failed: {item.reason}" for item in run.failed.values())]
     warnings += [
         f"{target.name}: not segmented, no model that ran gives it."
         for target in selection.request.targets

@@ -254,7 +254,8 @@ class Refused(Content):
             return AnswerNeededError(self.what, self.remedy, self.where, self.question.readings)
         if self.exit_code == ExitCode.NO_MODEL:
             return NoModelError(self.what, self.remedy, self.where, self.lacking, self.others_run)
-        return _ERRORS.get(self.kind or self.exit_code, MedSegAgentError)(self.what, self.remedy, self.where)
+        kind = _BY_NAME.get(self.kind) or _BY_CODE.get(self.exit_code, MedSegAgentError)
+        return kind(self.what, self.remedy, self.where)
 
     @classmethod
     def of(cls, error: MedSegAgentError) -> Refused:
@@ -269,9 +270,10 @@ class Refused(Content):
         )
 
 
-_ERRORS: dict[str | ExitCode, type[MedSegAgentError]] = {
+_BY_CODE: dict[ExitCode, type[MedSegAgentError]] = {
     kind.exit_code: kind for kind in (UsageError, NoMatchError, AllModelsFailedError, AnswerNeededError, ImageError)
 }
-_ERRORS |= {
-    kind.__name__: kind for kind in (ConfigError, EndpointError, ImageError, ModelError, OutputError, CardError)
+_BY_NAME: dict[str, type[MedSegAgentError]] = {
+    kind.__name__: kind
+    for kind in (*_BY_CODE.values(), CardError, ConfigError, EndpointError, ImageError, ModelError, OutputError)
 }

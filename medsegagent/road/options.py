@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from medsegagent.cards.card import Fold
-from medsegagent.fusion.rules import rule_named
+from medsegagent.fusion.names import check_rule
 from medsegagent.models.effort import Effort
 from medsegagent.planning.choice import Choice
 from medsegagent.prompting.wanted import Refinement
@@ -70,7 +70,7 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check what can be checked without a library."""
-        rule_named(self.fusion)
+        check_rule(self.fusion)
         _ = self.choice, self.effort  # each checks its own
 
     @property

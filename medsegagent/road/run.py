@@ -10,10 +10,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from medsegagent.language import parse
-from medsegagent.reporting.record import RECORD
-from medsegagent.reporting.run_folder import RunFolder
+from medsegagent.reporting.staging import RECORD
 from medsegagent.road.events import Listener, Progress, Said, Warning, tell
-from medsegagent.road.messages import Content, Selected, Warned
 from medsegagent.road.options import Options
 
 if TYPE_CHECKING:  # who only chooses cards pays for none of these
@@ -27,8 +25,10 @@ if TYPE_CHECKING:  # who only chooses cards pays for none of these
     from medsegagent.matching.selection import Dropped, Selection
     from medsegagent.planning.plan import Plan, Skipped
     from medsegagent.reporting.record import RunRecord, StructureResult
+    from medsegagent.reporting.run_folder import RunFolder
     from medsegagent.reporting.statistics import StructureStatistics
     from medsegagent.road.case import Case
+    from medsegagent.road.messages import Content, Selected
     from medsegagent.road.refiner import Outcome
     from medsegagent.road.resources import Resources
 
@@ -139,6 +139,8 @@ class Run:
             OutputError: If it may not or cannot be written.
         """
         if self.out is not None and self.folder is None:
+            from medsegagent.reporting.run_folder import RunFolder
+
             folder = RunFolder(self.out, self.overwrite, self.inputs)
             self.staging = folder.__enter__()
             self.folder = folder
@@ -169,6 +171,8 @@ class Run:
 
     def say(self, agent: str, content: Content) -> None:
         """Put it into the transcript and tell the listener."""
+        from medsegagent.road.messages import Warned
+
         self.said.append((agent, content))
         tell(self.listener, Said(agent, content))
         if isinstance(content, Warned):
@@ -209,4 +213,6 @@ class Run:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What was said as a warning so far."""
+        from medsegagent.road.messages import Warned
+
         return tuple(content.text for _, content in self.said if isinstance(content, Warned))

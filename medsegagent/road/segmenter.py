@@ -251,7 +251,7 @@ def _result(thought: Thought, run: Run) -> Result:
     if isinstance(last, Refused):
         raise last.error
     if isinstance(last, Planned):
-        return Result(last.selection, last.plan, warnings=run.warnings, usage=run.usage())
+        return Result(last.selection, last.plan, warnings=(*last.selection.notes, *run.warnings), usage=run.usage())
     if not isinstance(last, Reported) or run.finished is None:
         raise RuntimeError(f"the conversation ended with {type(last).__name__}")
     return Result(

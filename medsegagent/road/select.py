@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from medsegagent.errors import ExitCode, MedSegAgentError
+from medsegagent.errors import ExitCode
 from medsegagent.language import with_modality
 from medsegagent.language.request import Request
 from medsegagent.matching import match, match_with_reasons
 from medsegagent.matching.selection import Dropped, Selection
-from medsegagent.road.messages import NothingLeft, Refused, Selected, Task
-from medsegagent.road.mind import Mind, Thought
 from medsegagent.road.run import NO_USAGE, Run
-from medsegagent.road.steps import MATCHING
+
+if TYPE_CHECKING:
+    from medsegagent.errors import MedSegAgentError
+    from medsegagent.road.mind import Mind, Thought
 
 
 @dataclass(frozen=True)
@@ -35,8 +37,8 @@ class Decision:
     unheard: MedSegAgentError | None = None
 
 
-async def select(instruction: str, run: Run, mind: Mind, *, reasons: bool = False) -> Decision:
-    """Choose cards and labels: by the rules' functions at once, with a conversation only where a mind must ask.
+def by_rules(instruction: str, run: Run, mind: Mind, *, reasons: bool = False) -> Decision | None:
+    """Choose cards and labels by the rules' functions, in milliseconds; None where the mind must ask.
 
     Args:
         instruction: What to segment.
@@ -49,24 +51,36 @@ async def select(instruction: str, run: Run, mind: Mind, *, reasons: bool = Fals
         carries the question.
 
     Raises:
-        MedSegAgentError: As the mind does.
+        UsageError: If the instruction is empty or too long, or the modality is unknown.
     """
     request = run.parsed(instruction)
-    if request.question is not None or not mind.must_converse(run, instruction):
-        library, modality = run.library, run.options.modality
-        request = with_modality(request, modality, library.vocabulary) if modality else request
-        if reasons:
-            return Decision(*match_with_reasons(request, library))
-        return Decision(match(request, library))
-    return await converse(instruction, run, mind)
+    if request.question is None and mind.must_converse(run, instruction):
+        return None
+    library, modality = run.library, run.options.modality
+    request = with_modality(request, modality, library.vocabulary) if modality else request
+    if reasons:
+        return Decision(*match_with_reasons(request, library))
+    return Decision(match(request, library))
+
+
+async def select(instruction: str, run: Run, mind: Mind) -> Decision:
+    """Choose by the rules at once, with a conversation only where the mind must ask.
+
+    Raises:
+        MedSegAgentError: As the mind does.
+    """
+    return by_rules(instruction, run, mind) or await converse(instruction, run, mind)
 
 
 async def converse(instruction: str, run: Run, mind: Mind) -> Decision:
-    """The same, said out loud by the thinking half of the team.
+    """Choose out loud, by the thinking half of the team.
 
     Raises:
         MedSegAgentError: If the user has to be asked, or the language model was needed and cannot be used.
     """
+    from medsegagent.road.messages import Task  # what a conversation needs: only to converse
+    from medsegagent.road.steps import MATCHING
+
     task = Task(instruction=instruction, modality=run.options.modality)
     return decision(await mind.converse(task, run, MATCHING), run)
 
@@ -77,6 +91,8 @@ def decision(thought: Thought, run: Run) -> Decision:
     Raises:
         MedSegAgentError: If it ended with a refusal other than that nothing matches.
     """
+    from medsegagent.road.messages import NothingLeft, Refused, Selected
+
     last = thought.last
     if isinstance(last, Selected):
         selection = last.selection

@@ -13,7 +13,7 @@ TRANSCRIPT = "transcript.jsonl"
 
 def write_transcript(file: Path, said: Iterable[tuple[str, Content]]) -> None:
     """Write `{"source", "type", "summary", "content"}` per line."""
-    with file.open("w", encoding="utf-8", errors="backslashreplace") as stream:
+    with file.open("w", encoding="utf-8", errors="replace") as stream:
         for source, content in said:
             line = {
                 "source": source,

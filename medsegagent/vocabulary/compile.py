@@ -13,21 +13,32 @@ from medsegagent.vocabulary.concept import BODY_REGIONS, KINDS, Concept
 from medsegagent.vocabulary.text import stem, term_key, tokenize
 
 DATA = Path(__file__).parent / "data"
-LANGUAGES = ("en", "la", "de", "fr", "es", "it", "pt", "zh", "ja")
+LANGUAGES = tuple(sorted(file.stem for file in (DATA / "languages").glob("*.yaml")))
+"""A language is a file there: its function words, and terms; `la` is read in every instruction."""
 _LISTS = frozenset({"part_of", "members", "set_mates", "is_a", "same_label"})
-_PLAIN = frozenset({"name", "kind", "region", "paired", "side", "number", "code", "needs", "default_site"})
+_REGIONS = frozenset({"exam_of"})
+_FLAGS = frozenset({"generic", "volume"})
+_PLAIN = frozenset({"name", "kind", "region", "paired", "side", "number", "code", "needs", "default_site", "sex"})
 _TERMS = frozenset({*LANGUAGES, "adj", "maybe", "also", "left", "right", "says", "says_left", "says_right", "label"})
+_MORE = (("sex", str), ("generic", bool), ("volume", bool))
 _ID = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)?")
 _SIZE_LIMIT = 2**20
 _ABBREVIATION = re.compile(r"[A-Z][A-Za-z0-9&/+]{0,5}")
 
 Table = dict[str, Any]
-"""`concepts`: id -> fields; `terms`: key -> meanings; `says`: [words, id]; `everyday`: common words."""
+"""`concepts`: id -> fields; `terms`: key -> meanings; `says`: [words, id]; `everyday`: common words;
+`rt_names`: part -> abbreviation -> words;
+`languages`: key of a concept's term -> the languages that have it; `letters`: language -> letters that tell it."""
+
+
+def empty_table() -> Table:
+    """A table without any entry."""
+    return {"concepts": {}, "terms": {}, "says": [], "everyday": [], "languages": {}, "letters": {}, "rt_names": {}}
 
 
 def data_files() -> list[Path]:
-    """The concept files and the function words, in a fixed order."""
-    return sorted(DATA.glob("*.yaml"))
+    """The concept files, the words that all languages share, and the languages, in a fixed order."""
+    return [*sorted(DATA.glob("*.yaml")), *sorted((DATA / "languages").glob("*.yaml"))]
 
 
 def compile_files(files: Iterable[Path], added: Iterable[tuple[Path, bytes]] = ()) -> Table:
@@ -40,13 +51,17 @@ def compile_files(files: Iterable[Path], added: Iterable[tuple[Path, bytes]] = (
     Raises:
         VocabularyError: Naming the file and the entry.
     """
-    table: Table = {"concepts": {}, "terms": {}, "says": [], "everyday": []}
+    table = empty_table()
     for file in files:
         content = _parsed(file.read_bytes(), str(file))
         if file.stem == "everyday":
             table["everyday"] = sorted({stem(word) for word in content.split()})
         elif file.stem == "words":
             _add_words(content, table, str(file))
+        elif file.stem == "rt_names":
+            table["rt_names"] = _rt_names(content, str(file))
+        elif file.parent.name == "languages":
+            _add_language(content, table, str(file), file.stem)
         else:
             _add_concepts(content, table, str(file))
     for file, raw in added:
@@ -90,7 +105,7 @@ def _add_site(content: Any, table: Table, where: str) -> None:
     """Terms of a site replace what the same terms meant before; entries of known concepts only add to them."""
     if not isinstance(content, dict) or not content.keys() <= {"defaults", "concepts", "words"}:
         raise VocabularyError("needs 'concepts' or 'words', and nothing else", "See data/README.md.", where)
-    own: Table = {"concepts": {}, "terms": {}, "says": [], "everyday": []}
+    own = empty_table()
     known = table["concepts"]
     if "concepts" in content:
         _add_concepts(content, own, where, known)
@@ -99,6 +114,7 @@ def _add_site(content: Any, table: Table, where: str) -> None:
     if "words" in content:
         _add_words(content["words"], own, where)
     table["terms"].update(own["terms"])
+    table["languages"].update(own["languages"])
     table["says"] += own["says"]
 
 
@@ -119,21 +135,25 @@ def _add_concepts(content: Any, table: Table, where: str, known: Container[str] 
         if id_ not in known and not _ID.fullmatch(id_):
             raise VocabularyError("is no id", "Use small letters, digits, _ and one dot.", place)
         entry = (given or {}) if id_ in known else defaults | (given or {})
-        if unknown := sorted(entry.keys() - _LISTS - _PLAIN - _TERMS):
+        if unknown := sorted(entry.keys() - _LISTS - _REGIONS - _FLAGS - _PLAIN - _TERMS):
             raise VocabularyError(f"unknown keys {unknown}", "See data/README.md for the keys.", place)
         table["concepts"][id_] = _fields(id_, entry, place)
         _add_terms(id_, entry, table)
 
 
 def _fields(id_: str, entry: dict[str, Any], where: str) -> dict[str, Any]:
-    for key, type_ in (("kind", str), ("region", str), ("side", str), ("paired", bool), ("number", int)):
+    for key, type_ in (("kind", str), ("region", str), ("side", str), ("paired", bool), ("number", int), *_MORE):
         if not isinstance(entry.get(key, type_()), type_):
             raise VocabularyError(f"{key} is {entry[key]!r}", f"Give one of type {type_.__name__}.", where)
     name = str(entry.get("name") or id_.replace("_", " "))
     out: dict[str, Any] = {"name": name}
-    for key in _LISTS & entry.keys():
+    for key in (_LISTS | _REGIONS) & entry.keys():
         out[key] = _split(entry[key])
-    out |= {key: entry[key] for key in ("kind", "region", "paired", "side", "number", "default_site") if key in entry}
+    out |= {
+        key: entry[key]
+        for key in ("kind", "region", "paired", "side", "number", "default_site", "sex", *_FLAGS)
+        if key in entry
+    }
     if "code" in entry:
         out["code"] = str(entry["code"])
     if "needs" in entry:
@@ -155,11 +175,15 @@ def _split(value: Any) -> list[str]:
 def _add_terms(id_: str, entry: dict[str, Any], table: Table) -> None:
     terms = table["terms"]
     if "." not in id_ and "number" not in entry:
-        _add(terms, str(entry.get("name") or id_.replace("_", " ")), f"n:{id_}")
+        name = str(entry.get("name") or id_.replace("_", " "))
+        _add(terms, name, f"n:{id_}")
+        _add_language_of(name, "en", table)
     for key in (*LANGUAGES, "left", "right"):
         side = f"@{key}" if key in ("left", "right") else ""
         for term in _split(entry.get(key)):
             _add(terms, term, f"{'b' if _is_abbreviation(term) else 'n'}:{id_}{side}")
+            if key in LANGUAGES and not _is_abbreviation(term):
+                _add_language_of(term, key, table)
     for key, flag in (("adj", "a"), ("maybe", "m"), ("also", "o"), ("label", "l")):
         for term in _split(entry.get(key)):
             _add(terms, term, f"{flag}:{id_}")
@@ -189,13 +213,49 @@ def _variants(term: str) -> Iterator[str]:
         yield " ".join(token.stem for token in tokenize(term.translate(str.maketrans("äöüÄÖÜ", "aouAOU"))))
 
 
-def _add_words(content: Any, table: Table, where: str) -> None:
+def _rt_names(content: Any, where: str) -> dict[str, dict[str, str]]:
+    """Abbreviations in lower case, by the place in a name where they stand for something."""
+    if not isinstance(content, dict):
+        raise VocabularyError("needs a mapping", "See data/README.md.", where)
+    names = {
+        part: {str(short).lower(): str(words) for short, words in content[part].items()}
+        for part in ("first", "last", "words")
+    }
+    lists = {part: {word.lower(): "" for word in _split(content[part])} for part in ("volumes", "margins")}
+    return names | lists
+
+
+def _add_language_of(term: str, language: str, table: Table) -> None:
+    for variant in _variants(term):
+        known = table["languages"].setdefault(variant, [])
+        if language not in known:
+            known.append(language)
+
+
+def _add_language(content: Any, table: Table, where: str, language: str) -> None:
+    """A language's function words, and its terms for concepts that other files define."""
+    if not isinstance(content, dict) or not content.keys() <= {"name", "letters", "words", "terms"}:
+        raise VocabularyError("needs 'name', 'words' and 'terms', and nothing else", "See docs/languages.md.", where)
+    table["letters"][language] = str(content.get("letters") or "")
+    _add_words(content.get("words") or {}, table, where, language)
+    for id_, given in (content.get("terms") or {}).items():
+        if id_ not in table["concepts"]:
+            raise VocabularyError(
+                "this concept is not defined", "Define it in a file of its region.", f"{where}: {id_}"
+            )
+        for term in _split(given):
+            _add(table["terms"], term, f"n:{id_}")
+            _add_language_of(term, language, table)
+            table["concepts"][id_]["synonyms"].append(term)
+
+
+def _add_words(content: Any, table: Table, where: str, language: str = "") -> None:
     if not isinstance(content, dict):
         raise VocabularyError("needs a mapping of word classes", "See data/README.md.", where)
     for category, group in content.items():
         for value, words in group.items() if isinstance(group, dict) else [("", group)]:
             for word in _split(words):
-                _add(table["terms"], word, f"w:{category}:{value}")
+                _add(table["terms"], word, f"w:{category}:{value}@{language}" if language else f"w:{category}:{value}")
 
 
 def _check_references(table: Table) -> None:

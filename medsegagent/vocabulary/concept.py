@@ -48,6 +48,10 @@ class Concept:
         default_site: Where a lesion family is if nothing says where.
         number: Ordinal in its group (rib 4).
         code: SNOMED CT.
+        generic: Its noun may stand for something named elsewhere ("the bone"), or end another name ("frontal bone").
+        sex: "male" or "female" where only they have it.
+        exam_of: Body regions that an image named after it is taken to see ("skull CT": the brain).
+        volume: A tumour volume as radiotherapy plans name them, at whatever place.
         synonyms: Other terms, in all languages, as written in the data files.
     """
 
@@ -67,3 +71,7 @@ class Concept:
     number: int | None = None
     code: str = ""
     synonyms: tuple[str, ...] = ()
+    generic: bool = False
+    sex: str = ""
+    exam_of: tuple[str, ...] = ()
+    volume: bool = False

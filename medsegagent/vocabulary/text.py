@@ -88,6 +88,8 @@ class Token:
     """Lower case and without accents, before stemming."""
     capital: bool = False
     """Written in capitals throughout."""
+    starts_line: bool = False
+    """The first of its line, but for the first line."""
 
 
 @lru_cache(maxsize=65536)
@@ -151,23 +153,25 @@ def tokenize(text: str) -> list[Token]:
 
 def _tokens(text: str) -> Iterator[Token]:
     folded, origin = fold(text)
+    before = 0
     for match in _TOKEN.finditer(folded):
         piece = match.group()
         first, last = match.start(), match.end()
         start = first if origin is None else origin[first]
         end = last if origin is None else origin[last - 1] + 1
+        breaks, before = "\n" in folded[before:first], last
         if piece.isdecimal():
-            yield Token(piece, start, end, "number", piece)
+            yield Token(piece, start, end, "number", piece, starts_line=breaks)
         elif _CJK_ONLY.match(piece):
-            yield Token(piece, start, end, "cjk", piece)
+            yield Token(piece, start, end, "cjk", piece, starts_line=breaks)
         elif piece[0].isalpha():
-            yield Token(stem(piece), start, end, "word", piece, text[start:end].isupper())
+            yield Token(stem(piece), start, end, "word", piece, text[start:end].isupper(), breaks)
         else:
             if piece == "*" and _is_t2_star(folded, first):
                 yield Token("star", start, end, "word", "star")
                 continue
             mark = "'" if piece in _APOSTROPHES else piece
-            yield Token(mark, start, end, "mark", mark)
+            yield Token(mark, start, end, "mark", mark, starts_line=breaks)
 
 
 def _is_t2_star(folded: str, position: int) -> bool:

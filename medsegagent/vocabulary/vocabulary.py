@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 from medsegagent.vocabulary import cache
 from medsegagent.vocabulary.closures import Sided, closure_of, packed, unpacked
-from medsegagent.vocabulary.compile import CONCEPT_FIELDS, Table, compile_files, data_files, read_added
+from medsegagent.vocabulary.compile import CONCEPT_FIELDS, Table, compile_files, data_files, empty_table, read_added
 from medsegagent.vocabulary.concept import Concept
 from medsegagent.vocabulary.text import term_key
 
-_FORMAT = "2"
+_FORMAT = "6"
 """Part of the cache key: raise it when the compiled form changes."""
 _LOADED: dict[str, Vocabulary] = {}
 _LOADING = Lock()
@@ -23,7 +23,8 @@ _LOADING = Lock()
 
 class Meaning(NamedTuple):
     """What a term may mean. `flag`: n noun, a adjective, b abbreviation, l label name, m only in a fitting
-    context, o a less usual meaning, to be asked about where no context decides.
+    context, o a less usual meaning, to be asked about where no context decides, w function word: then `id` is its
+    class and value ("side:left") and `side` the language, "" if all share it.
     """
 
     flag: str
@@ -41,6 +42,11 @@ class Vocabulary:
         self._terms: dict[str, list[str]] = table["terms"]
         self._says: list[list[str]] = table["says"]
         self._everyday = frozenset(table["everyday"])
+        self._languages: dict[str, list[str]] = table["languages"]
+        self.rt_names: dict[str, dict[str, str]] = table["rt_names"]
+        """How radiotherapy plans abbreviate: "first", "last", "words", ... -> abbreviation -> words."""
+        self.letters: dict[str, str] = table["letters"]
+        """Language -> letters that hardly any other language has."""
         self._groups: dict[str, list[str]] = table.get("closures", {})
         # What is kept below is kept when it is whole, never before: several threads may look things up at once.
         self._concepts: dict[str, Concept] = {}
@@ -195,6 +201,10 @@ class Vocabulary:
             self._meanings[key] = tuple(_decode(code) for code in codes)
         return self._meanings[key]
 
+    def languages_of(self, key: str) -> frozenset[str]:
+        """The languages in which this is a concept's term; empty for abbreviations."""
+        return frozenset(self._languages.get(key, ()))
+
     @cached_property
     def reach(self) -> dict[str, int]:
         """First stem of a term -> the number of stems of the longest term that starts with it."""
@@ -205,11 +215,18 @@ class Vocabulary:
         return reach
 
     @cached_property
+    def squashed(self) -> dict[str, str]:
+        """Terms of several words written as one -> their key."""
+        return {key.replace(" ", ""): key for key in self._terms if " " in key[2:-2] and key.isascii()}
+
+    @cached_property
     def stems(self) -> tuple[str, ...]:
-        """Every stem of every term: what a misspelt word may have been."""
-        return tuple(
-            sorted({piece for key in self._terms for piece in key.split(" ") if len(piece) > 2 and piece.isascii()})
-        )
+        """Every stem of every term and English word: what a misspelt word may have been."""
+        keys = (key for key, codes in self._terms.items() if any(_is_for_typos(code) for code in codes))
+        pieces = {piece for key in keys for piece in key.split(" ") if len(piece) > 2 and piece.isascii()}
+        common = pieces & self._everyday  # Dutch "lever" is an ordinary English word
+        foreign = {piece for piece in common if {"en", "la"}.isdisjoint(self.languages_of(piece) or {"en"})}
+        return tuple(sorted(pieces - foreign))
 
     @cached_property
     def stem_set(self) -> frozenset[str]:
@@ -259,6 +276,10 @@ class Vocabulary:
         return tuple(self._concept_keys_to_id)
 
 
+def _is_for_typos(code: str) -> bool:
+    return not code.startswith("w:") or "@" not in code or code.endswith("@en")
+
+
 def _decode(code: str) -> Meaning:
     flag, _, rest = code.partition(":")
     id_, _, side = rest.partition("@")
@@ -299,7 +320,7 @@ def open_files(added: Sequence[Path]) -> Vocabulary:
     key = digest.hexdigest()
     name = f"vocabulary-{key[:16]}.json" if own else "vocabulary.json"
     table = cache.read(name, key)
-    if not isinstance(table, dict) or table.keys() != {"concepts", "terms", "says", "everyday", "closures"}:
+    if not isinstance(table, dict) or table.keys() != {*empty_table(), "closures"}:
         table = compile_files(files, own)
         plain = Vocabulary(table)
         groups = [id_ for id_ in plain.ids if plain.concept(id_).members]

@@ -155,8 +155,9 @@ def test_the_folder_of_one_run_is_no_place_for_many(cli: Callable[..., Answer], 
 
 
 def test_an_earlier_record_that_is_damaged_is_no_finished_run(tmp_path: Path, ct_file: Path) -> None:
+    (tmp_path / "a").mkdir()
     for text in ("", "[]", '{"asked": 1}', "\0"):
-        (tmp_path / "run.json").write_text(text)
+        (tmp_path / "a" / "run.json").write_text(text)
         cases = [ListedCase("a", {"": ct_file}, "liver")]
         (outcome,) = segment_cases(cases, tmp_path, Segmenter(CARDS, models_dir=MODELS))
         assert (outcome.status, outcome.exit_code) == ("failed", 5)

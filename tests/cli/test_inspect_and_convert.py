@@ -94,6 +94,11 @@ def test_inspect_reads_a_series_without_identifiers(cli: Callable[..., Any], tmp
     )
     assert answer.code == ExitCode.BAD_INPUT
     assert "to which a DICOM result must refer" in answer.err
+    answer = cli(
+        *("convert", tmp_path / "liver.nii.gz", "--to", "nifti"), "--reference", tmp_path / "ct", "-o", tmp_path / "n"
+    )
+    assert answer.code == ExitCode.BAD_INPUT  # the mask was made without a place, so it lies elsewhere
+    assert "no place in common" in answer.err
 
 
 def test_convert_writes_each_format_asked_for_and_names_the_files(cli: Callable[..., Any], tmp_path: Path) -> None:

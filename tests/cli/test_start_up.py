@@ -13,7 +13,7 @@ import pytest
 from medsegagent.phantom import CARDS, MODELS
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "nnunetv2", "autogen_agentchat", "autogen_core", "openai", "matplotlib")
+HEAVY = ("torch", "nnunetv2", "autogen_agentchat", "autogen_core", "openai", "matplotlib", "SimpleITK", "scipy")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["match", "liver in CT"], ["cards", "list"], ["--version"]])
@@ -26,7 +26,7 @@ def test_light_commands_import_neither_torch_nor_autogen(arguments: list[str]) -
     assert out.strip().endswith("heavy: [] 0")
 
 
-def test_a_run_that_asks_no_language_model_does_not_import_its_client(ct_file: Path, tmp_path: Path) -> None:
+def test_a_run_that_asks_no_language_model_imports_no_client_and_no_autogen(ct_file: Path, tmp_path: Path) -> None:
     arguments = ["segment", "liver", "-i", str(ct_file), "--dry-run", "--mind", "rules", "--library", str(CARDS)]
     arguments += ["--models-dir", str(MODELS)]
     probe = (
@@ -34,7 +34,7 @@ def test_a_run_that_asks_no_language_model_does_not_import_its_client(ct_file: P
         f"code = run_app({arguments!r}); print('heavy:', sorted({{'openai', 'autogen_core'}} & set(sys.modules)), code)"
     )
     out = subprocess.check_output([sys.executable, "-c", probe], text=True, cwd=tmp_path)
-    assert out.strip().endswith("heavy: ['autogen_core'] 0")
+    assert out.strip().endswith("heavy: [] 0")
 
 
 def test_the_wheel_works_outside_the_clone(tmp_path: Path) -> None:

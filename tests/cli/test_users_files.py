@@ -16,6 +16,11 @@ import pytest
 
 from medsegagent.errors import ExitCode
 from medsegagent.phantom import CARDS, MODELS
+from medsegagent.reporting.case_table import CaseOutcome
+from medsegagent.road.batch import segment_cases
+from medsegagent.road.case_sources import ListedCase
+from medsegagent.road.result import Result
+from medsegagent.road.segmenter import Segmenter
 
 Run = Callable[..., tuple[int, str, str]]
 INSTRUCTION = "liver"
@@ -152,6 +157,42 @@ def test_a_list_of_cases_is_not_overwritten_by_the_table_of_how_they_went(
     assert table.read_bytes() == before
     assert cli("segment", INSTRUCTION, "--cases", table, "-o", tmp_path / "out", *given)[0] == 0
     assert cli("segment", INSTRUCTION, "--cases", table, "-o", tmp_path / "out", *given)[0] == 0
+
+
+def case_in(out: Path, image: Path, on_event: Callable[..., None] | None = None) -> CaseOutcome:
+    """One case of a list, into `out / "one"`."""
+    segmenter = Segmenter(CARDS, models_dir=MODELS, device="cpu")
+
+    def run_case(case: ListedCase, folder: Path) -> Result:
+        return segmenter.segment(case.instruction, case.images, folder, on_event=on_event)
+
+    (outcome,) = segment_cases([ListedCase("one", {"": image}, INSTRUCTION)], out, segmenter, run_case=run_case)
+    return outcome
+
+
+def test_a_case_whose_folder_is_filled_meanwhile_is_put_beside_it_and_says_where(ct_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+
+    def come_between(*_: object) -> None:
+        folder.mkdir(exist_ok=True)
+        (folder / "notes.txt").write_text("mine")
+
+    outcome = case_in(tmp_path, ct_file, come_between)
+    assert (outcome.status, outcome.message) == ("done", f"the results are in {tmp_path / 'one-2'}")
+    assert (tmp_path / "one-2" / "segmentation.nii.gz").exists()
+    assert {file.name for file in folder.iterdir()} == {"notes.txt"}
+
+
+def test_a_case_that_a_killed_run_was_replacing_is_found_done(ct_file: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "one"
+    assert case_in(tmp_path, ct_file).status == "done"
+    left = folder / ".medsegagent-partial-0123"
+    (left / "old").mkdir(parents=True)
+    (left / "new").mkdir()
+    (left / "new" / "run.json").write_text("{}")
+    (left / "journal.json").write_text('{"new": ["run.json"]}')
+    (folder / "run.json").rename(left / "old" / "run.json")
+    assert case_in(tmp_path, ct_file).status == "already done"
 
 
 def test_a_list_of_cases_that_is_a_pipe_is_refused(cli: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:

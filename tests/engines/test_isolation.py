@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from pathlib import Path
 
 import numpy as np
@@ -34,3 +35,17 @@ def test_a_silent_model_is_stopped(tmp_path: Path) -> None:
     assert isinstance(outcome, Failure)
     assert "no sign of life" in outcome.reason
     assert multiprocessing.active_children() == []
+
+
+class EndsItsReader:
+    """Whoever unpickles it exits."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os._exit, (3,)
+
+
+def test_a_process_that_dies_before_it_has_read_its_images_is_a_failure(tmp_path: Path) -> None:
+    images = [EndsItsReader(), make_volume((120, 120, 120))]  # more than a pipe holds
+    (outcome,) = predict_isolated(plan_for(write_model(tmp_path)), images)  # type: ignore[arg-type]
+    assert isinstance(outcome, Failure)
+    assert "its process died (exit code 3)" in outcome.reason

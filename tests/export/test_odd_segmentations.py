@@ -322,3 +322,41 @@ def test_a_mask_of_several_formats_is_the_same(tmp_path: Path) -> None:
     for name in ("a.nrrd", "a.mha", "a.nii.gz", "a.nii"):
         sitk.WriteImage(sitk.GetImageFromArray(array), str(tmp_path / name))
         assert np.array_equal(read_segments(tmp_path / name).items[0].mask, array > 0)
+
+
+def test_a_name_of_any_characters_is_one_line_and_can_be_written_to_every_format(tmp_path: Path) -> None:
+    source = save(slices(ball(SHAPE)), tmp_path / "source")
+    array = (ball(SHAPE) > 0).astype(np.uint8)
+    name = "a\\b^c~d|e\x1b[2J\u202e f=\x00g" + "x" * 300
+    file = seg_nrrd(tmp_path / "a.seg.nrrd", array, "Segment0_LabelValue:=1", f"Segment0_Name:={name}")
+    text = file.read_bytes().replace(
+        b"space directions: (1.5,0,0) (0,2,0) (0,0,3)", b"space directions: (0.7,0,0) (0,0.8,0) (0,0,2.5)"
+    )
+    file.write_bytes(text.replace(b"space origin: (1,2,3)", b"space origin: (-80,-120,300)"))
+    (item,) = read_segments(file).items
+    assert item.name.isprintable()
+    formats = ["nifti", "nrrd", "dicom-seg", "rtstruct", "stl", "obj"]
+    convert(file, tmp_path / "out", formats, reference=source)
+    assert len(read_segments(tmp_path / "out" / "segmentation_seg.dcm").items) == 1
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_results_refer_to_a_series_that_keeps_its_identifiers_and_nothing_else(tmp_path: Path, absent: bool) -> None:
+    case = slices(ball(SHAPE))
+    kept = ("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")
+    needed = ("Rows", "Columns", "PixelData", "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient")
+    (tmp_path / "source").mkdir()
+    for number, dataset in enumerate(case):
+        for element in list(dataset):
+            if element.keyword not in (*kept, *needed):
+                if absent:
+                    del dataset[element.tag]
+                else:
+                    element.value = None
+        dataset.save_as(tmp_path / "source" / str(number), enforce_file_format=False)
+    own = segments(SHAPE, tmp_path / "source")
+    export(own, tmp_path, ["dicom-seg", "rtstruct"], read_source(tmp_path / "source"))
+    found = read_segments(tmp_path / "segmentation_seg.dcm")
+    for before, after in zip(own.items, found.items, strict=True):
+        np.testing.assert_allclose(spots(before, own), spots(after, found), atol=0.11)
+    assert len(pydicom.dcmread(tmp_path / "segmentation_rtstruct.dcm").ROIContourSequence) == 2

@@ -57,7 +57,7 @@ def test_what_nobody_found_stays_empty_whatever_the_rule(rule: str) -> None:
 def test_an_unknown_rule_is_refused_with_the_known_ones() -> None:
     with pytest.raises(UsageError, match=r"no fusion rule.*majority, staple") as error:
         fuse([voter(1, liver="X")], [target("liver")], line_grid(1), contains, rule="mean")
-    assert error.value.where == "--fusion"
+    assert error.value.where == "fusion"
 
 
 @settings(deadline=None)

@@ -18,12 +18,12 @@ from harness import main
 from json_spoiling import spoilt_json
 
 from medsegagent.cards.library import Library
+from medsegagent.engines.installed import discover
 from medsegagent.engines.nnunet.network import load_network
 from medsegagent.models.compare import differences
 from medsegagent.models.folder import read_trained_folder
-from medsegagent.models.store import discover
+from medsegagent.models.installed import NnunetFolder
 from medsegagent.phantom import CARDS, MODELS
-from medsegagent.planning.plan import InstalledPart
 
 _TRAINED = sorted(Path(MODELS).glob("Dataset*/*__*__*"))[0]
 _LIBRARY = Library.load(CARDS)
@@ -58,7 +58,7 @@ def read(folder: Path) -> object:
     card = _LIBRARY.get("Phantom_CT_Organs")
     for entry in card.models:
         differences(card, entry, entry.parts[0], trained, spoilt)
-    part = InstalledPart(folder=spoilt, folds=("all",), checkpoint="checkpoint_final.pth", labels=trained.labels)
+    part = NnunetFolder(folder=spoilt, folds=("all",), checkpoint="checkpoint_final.pth", labels=trained.labels)
     return load_network(part)
 
 

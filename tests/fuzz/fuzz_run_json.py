@@ -19,14 +19,14 @@ from typing import Any
 from harness import main
 from json_spoiling import NASTY, spoilt_json
 
-from medsegagent import segment
 from medsegagent.agents.replay import replay
 from medsegagent.errors import MedSegAgentError
 from medsegagent.export.reading import read_segments
 from medsegagent.phantom import CARDS, MODELS, make_patient, write_patient
 from medsegagent.reporting.run_folder import RunFolder
-from medsegagent.road.batch import segment_case
-from medsegagent.road.case_sources import Case
+from medsegagent.road.batch import segment_cases
+from medsegagent.road.case_sources import ListedCase
+from medsegagent.road.segmenter import Segmenter
 
 _INSTRUCTION = "liver"
 _HOSTILE_NAMES = (
@@ -46,8 +46,13 @@ def _honest() -> Path:
     """One real run."""
     folder = Path(tempfile.mkdtemp(prefix="fuzz-run-"))
     write_patient(make_patient(3), folder / "ct.nii.gz")
-    segment(_INSTRUCTION, folder / "ct.nii.gz", folder / "run", library=CARDS, models_dir=MODELS)
+    _segmenter().segment(_INSTRUCTION, folder / "ct.nii.gz", folder / "run")
     return folder
+
+
+@cache
+def _segmenter() -> Segmenter:
+    return Segmenter(CARDS, models_dir=MODELS, device="cpu")
 
 
 def make(random: Random, folder: Path) -> Path:
@@ -79,8 +84,8 @@ def read(run: Path) -> object:
         replay(run)
     with suppress(MedSegAgentError):
         read_segments(run)
-    case = Case("one", {"": _honest() / "ct.nii.gz"}, _INSTRUCTION)
-    outcome = segment_case(case, run, library=CARDS, models_dir=MODELS)
+    case = ListedCase(run.name, {"": _honest() / "ct.nii.gz"}, _INSTRUCTION)
+    (outcome,) = segment_cases([case], run.parent, _segmenter())
     if outcome.exit_code == 1:
         raise AssertionError(outcome.message)
     with RunFolder(run, overwrite=True) as folder:

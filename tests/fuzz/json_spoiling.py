@@ -29,6 +29,8 @@ NASTY: tuple[Any, ...] = (
     *([], [[]], {}, {"": {}}, [0, 1, 2], [2, 1, 0], [0, 0, 0], [1.0, 1.0], [10**9, 0, 1], list(range(3000)), ["CT"]),
     *({"0": "CT"}, {"1": "CT"}, {"9" * 5000: 1}, {str(i): i for i in range(2000)}, {"background": 0, "liver": 1}),
 )
+_LONGEST_REPEATED = 200
+"""Characters: what is repeated thousands of times must stay a file, and not become the bomb itself."""
 _TOKENS = (
     b"NaN",
     b"Infinity",
@@ -81,7 +83,7 @@ def _changed(random: Random, node: Any) -> Any:
 def _replaced(random: Random, node: Any) -> Any:
     match random.randrange(8):
         case 0:
-            return [node] * random.choice((0, 1, 2, 4, 3000))
+            return [node] * (random.choice((0, 1, 2, 4, 3000)) if len(json.dumps(node)) < _LONGEST_REPEATED else 2)
         case 1:
             return {"a": node}
         case 2 if isinstance(node, int | float):

@@ -135,6 +135,13 @@ class TestIncompleteFiles:
         folder = write(case, tmp_path, implicit_vr=False, little_endian=True)
         assert np.array_equal(read_dicom(folder).array, array)
 
+    def test_with_a_transfer_syntax_that_is_none(self, tmp_path: Path) -> None:
+        for file in save(slices(ball()), tmp_path).iterdir():
+            data = file.read_bytes()
+            assert b"1.2.840.10008.1.2.1\0" in data
+            file.write_bytes(data.replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.5.1.4\0"))
+        assert np.array_equal(read_dicom(tmp_path).array, ball())
+
     def test_implicit_syntax_with_a_meta_header_that_is_silent(self, tmp_path: Path) -> None:
         case = slices(ball())
         for dataset in case:

@@ -206,6 +206,7 @@ class TestWarnings:
 
     def test_a_clean_header_gives_none_but_that_the_modality_was_guessed(self, nifti: Nifti) -> None:
         assert read_volume(nifti(), family="CT").warnings == ()
+        assert read_volume(nifti(), "CT contrast").warnings == ()
         (warning,) = read_volume(nifti()).warnings
         assert "taken for CT by its intensities" in warning
 

@@ -100,7 +100,7 @@ def test_a_record_without_a_version_is_read_with_its_options_in_todays_words(tmp
     assert RunRecord.model_validate_json(record.model_dump_json()) == record
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 2}', "\0", '{"created": 1e999}'])
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"schema_version": 2}', "\0", '{"created": 1e999}', '{"asked": 1}'])
 def test_what_is_no_record_is_refused_with_a_way_out(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(OutputError, match=r"run\.json: .* Give the folder"):

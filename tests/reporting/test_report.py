@@ -10,6 +10,7 @@ from phantoms import predictions, segmentation, volume
 
 from medsegagent.matching.selection import Dropped
 from medsegagent.reporting.html import Figure, Raw, table, tag
+from medsegagent.reporting.record import RunRecord
 from medsegagent.reporting.report import write_report
 from medsegagent.reporting.statistics import structure_statistics
 
@@ -21,24 +22,33 @@ def span(words: str) -> dict[str, Any]:
     return {"start": start, "end": start + len(words), "text": words}
 
 
-def record(**changes: Any) -> dict[str, Any]:
-    targets = [{"name": name, "spans": [span(name)]} for name in ("liver", "tumour", "both kidneys")]
+def record(**changes: Any) -> RunRecord:
+    targets = [
+        {"id": name, "name": name, "concepts": ["liver"], "spans": [span(name)]}
+        for name in ("liver", "tumour", "both kidneys")
+    ]
     modality = {"families": ["CT"], "combined": False, "subtypes": ["contrast"], "spans": [span("CT")]}
     models = [
         {
-            "model": {"id": item.model, "card": item.card},
+            "model": {"id": item.model, "card": item.card, "parts": [], "channels": [], "voter": item.model},
+            "inputs": [],
             "rank": item.rank,
             "weight": item.weight,
-            "targets": [{"target": name} for name in item.masks],
+            "targets": [{"target": name, "whole": []} for name in item.masks],
             "reason": "finer resolution",
         }
         for item in predictions()
     ]
-    return {
+    fields = {
+        "asked": {"instruction": INSTRUCTION},
+        "selection": [],
+        "structures": [],
+        "failed": [],
         "created": "2026-11-22T17:00:00+00:00",
         "versions": {"medsegagent": "0.1.0", "torch": "2.8"},
         "inputs": [
             {
+                "channel": "",
                 "file": "scan.nii.gz",
                 "sha256": "ab" * 32,
                 "size": (20, 16, 12),
@@ -52,7 +62,7 @@ def record(**changes: Any) -> dict[str, Any]:
             "targets": targets,
             "exclusions": [],
             "modality": modality,
-            "unresolved": [{"span": span("flurb")}],
+            "unresolved": [{"span": span("flurb"), "suggestions": []}],
         },
         "plan": {
             "device": "cpu",
@@ -62,7 +72,8 @@ def record(**changes: Any) -> dict[str, Any]:
         },
         "warnings": ["org/second: fold 3 is truncated <sic>"],
         "seconds": {"total": 12.3},
-    } | changes
+    }
+    return RunRecord.model_validate(fields | changes)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import asyncio
 import random
 import re
 import time
-import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -25,13 +24,9 @@ from medsegagent.agents.llm.cache import ReplyCache
 from medsegagent.agents.llm.client import MODEL_INFO, AgentClient, Form, Reply, length, plain
 from medsegagent.agents.llm.config import Endpoint
 from medsegagent.agents.llm.extract import LONGEST, find_answer
+from medsegagent.agents.llm.quiet import quiet
 from medsegagent.agents.llm.usage_meter import UsageMeter
 from medsegagent.errors import ConfigError, EndpointError, MedSegAgentError
-
-# They compare model names and finish reasons of OpenAI's own service; any other server trips them.
-warnings.filterwarnings("ignore", message="(Resolved model|Finish reason) mismatch", category=UserWarning)
-# It quotes what a broken endpoint answered, which may be the key.
-warnings.filterwarnings("ignore", message="Pydantic serializer warnings", category=UserWarning)
 
 _LONGEST_PAUSE = 30.0
 _SHORTEST_SECRET = 6
@@ -211,11 +206,12 @@ class Gateway:
             how["tool_choice"] = "required"
         elif schema and form == "json":
             extra["response_format"] = {"type": "json_object"}
-        if not self.endpoint.streaming:
-            return await self._client.create(messages, **how)
-        async for piece in self._client.create_stream(messages, include_usage=True, **how):
-            if isinstance(piece, CreateResult):
-                return piece
+        with quiet():
+            if not self.endpoint.streaming:
+                return await self._client.create(messages, **how)
+            async for piece in self._client.create_stream(messages, include_usage=True, **how):
+                if isinstance(piece, CreateResult):
+                    return piece
         raise EndpointError("the stream ended without an answer", "Try again.", self.endpoint.where)
 
     # ---- words

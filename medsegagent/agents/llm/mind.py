@@ -12,13 +12,13 @@ from medsegagent.agents.llm.cache import ReplyCache
 from medsegagent.agents.llm.config import Endpoint, choose, load_endpoints
 from medsegagent.agents.llm.usage_meter import UsageMeter
 from medsegagent.errors import ConfigError, UsageError
-from medsegagent.road.messages import Task
-from medsegagent.road.mind import Rules, Thought
-from medsegagent.road.run import Run
-from medsegagent.road.steps import Route
 
 if TYPE_CHECKING:
     from medsegagent.agents.llm.thinking import HybridThinking
+    from medsegagent.road.messages import Task
+    from medsegagent.road.mind import Thought
+    from medsegagent.road.run import Run
+    from medsegagent.road.steps import Route
 
 Kind = Literal["rules", "llm", "hybrid"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -73,6 +73,8 @@ class Mind:
         Raises:
             ConfigError: If the key's environment variable is not set.
         """
+        from medsegagent.road.mind import Rules, Thought
+
         if self.kind == "rules" or self.endpoint is None:
             return await Rules().converse(task, run, route)
 

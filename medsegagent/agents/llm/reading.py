@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from medsegagent.agents.llm.answers import Named, Reading
 from medsegagent.errors import MedSegAgentError
 from medsegagent.language import parse, with_modality
-from medsegagent.language.intent import gives_orders
+from medsegagent.language.intent import may_mislead
 from medsegagent.language.items import Item, read_items, span_of
 from medsegagent.language.request import Request, Span, Target
 from medsegagent.vocabulary import Vocabulary
@@ -62,10 +62,11 @@ def left_open(request: Request, vocabulary: Vocabulary) -> Open:
 
     Without any target that is the whole instruction, unless it gives orders to the system or is a question; likewise
     where not one word is in the vocabulary as it stands and the targets are guesses at its spelling. Beside targets it
-    is what stands in one list with them and is in no vocabulary ("the liver and the *frobnicator*").
+    is each phrase that the rules did not understand ("the *frobnicator lobe of the liver*"), and what stands in one
+    list with them and is in no vocabulary ("the liver and the *frobnicator*").
     """
     text = request.instruction
-    if request.question is not None or gives_orders(text):
+    if request.question is not None or may_mislead(text):
         return Open((), request)
     items = read_items(text, vocabulary)
     if not request.targets:
@@ -73,7 +74,13 @@ def left_open(request: Request, vocabulary: Vocabulary) -> Open:
         return Open((text,) if request.intent != "ask" and is_about_something else (), request)
     if _is_guesswork(items):
         return Open((text,), request.model_copy(update={"targets": (), "exclusions": ()}))
-    return Open(tuple(_loose_ends(request, items)), request)
+    phrases = [item.span for item in request.unresolved]
+    ends = [span for span in _loose_ends(request, items) if not any(_overlap(span, phrase) for phrase in phrases)]
+    return Open(tuple(span.text for span in (*phrases, *ends)), request)
+
+
+def _overlap(one: Span, other: Span) -> bool:
+    return one.start < other.end and other.start < one.end
 
 
 def _is_guesswork(items: Sequence[Item]) -> bool:
@@ -82,7 +89,7 @@ def _is_guesswork(items: Sequence[Item]) -> bool:
     return not as_typed and any(not item.known for item in words)
 
 
-def _loose_ends(request: Request, items: Sequence[Item]) -> Iterator[str]:
+def _loose_ends(request: Request, items: Sequence[Item]) -> Iterator[Span]:
     clauses: list[list[Item]] = [[]]
     joined: list[bool] = []
     for item in items:
@@ -98,7 +105,7 @@ def _loose_ends(request: Request, items: Sequence[Item]) -> Iterator[str]:
         before = position > 0 and joined[position - 1] and listed[position - 1]
         after = position + 1 < len(clauses) and joined[position] and listed[position + 1]
         if unknown and not listed[position] and (before or after):
-            yield span_of(request.instruction, [clause[0], unknown[-1]]).text
+            yield span_of(request.instruction, [clause[0], unknown[-1]])
 
 
 def understand(
@@ -122,7 +129,8 @@ def understand(
         }
     )
     if request.targets:
-        request = request.model_copy(update={"refusal": None, "intent": "segment", "unresolved": ()})
+        left = request.unresolved if not targets and not without else ()
+        request = request.model_copy(update={"refusal": None, "intent": "segment", "unresolved": left})
     unread = any(not item.known for item in read_items(rules.instruction, vocabulary))
     if reading.modality.strip() and not base.modality.families and unread:  # else the rules know that none is named
         try:

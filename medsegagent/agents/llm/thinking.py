@@ -20,7 +20,7 @@ from medsegagent.agents.llm.consulting import Consultant
 from medsegagent.agents.llm.reading import Open, left_open, understand
 from medsegagent.cards.library import Library
 from medsegagent.errors import AnswerNeededError, ConfigError
-from medsegagent.language.intent import gives_orders
+from medsegagent.language.intent import may_mislead
 from medsegagent.language.request import Request
 from medsegagent.matching import anatomy, label, modality
 from medsegagent.matching.selection import Dropped, Narrowed, Selection, Stage
@@ -104,7 +104,7 @@ class LlmThinking(HybridThinking):
     def _left_open(self, rules: Request, run: Run) -> Open:
         nothing = rules.model_copy(update={"targets": (), "exclusions": (), "unresolved": ()})
         is_settled = rules.question is not None
-        if gives_orders(rules.instruction):
+        if may_mislead(rules.instruction):
             run.aside(Warned(text="the instruction gives orders to the system; only the rules read it."))
             is_settled = True
         return Open(() if is_settled else (rules.instruction,), nothing)

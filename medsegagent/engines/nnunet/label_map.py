@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,6 +20,8 @@ from medsegagent.errors import ModelError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_LOG = logging.getLogger(__name__)
 
 _DEFAULT_STEP = 0.5
 
@@ -86,5 +89,6 @@ def _predict(trained: TrainedNetwork, data: Tensor, placements: Sequence[Placeme
     for placement in placements[:-1]:
         with suppress(torch.OutOfMemoryError):
             return predict_logits(trained, data, placement, **how), placement.reason
+        _LOG.warning("no room on %s with logits in %s; trying less", placement.compute, placement.logits)
         torch.cuda.empty_cache()
     return predict_logits(trained, data, placements[-1], **how), placements[-1].reason
