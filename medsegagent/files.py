@@ -19,9 +19,7 @@ def write_json(file: Path, record: Any) -> None:
     text = json.dumps(plain(record), indent=2, sort_keys=True, ensure_ascii=False) + "\n"
     partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        partial.write_text(
-            text, "utf-8", errors="replace"
-        )  # a file's name may be no text, and halves of characters no JSON
+        partial.write_text(text, "utf-8", errors="replace")  # a file's name may be no text
         os.replace(partial, file)
     finally:
         partial.unlink(missing_ok=True)

@@ -105,7 +105,7 @@ async def _think(task: Task, run: Run, consultant: Consultant | None) -> Decisio
     if consultant is None:
         return decision(await Rules().converse(task, run, MATCHING), run)
     from medsegagent.agents.conversation import converse
-    from medsegagent.agents.llm.thinking import HybridThinking, LlmThinking
+    from medsegagent.agents.llm.strategies import HybridThinking, LlmThinking
 
     thinking = HybridThinking(consultant) if consultant.kind == "hybrid" else LlmThinking(consultant)
     return decision(Thought(await converse(task, run, thinking, MATCHING)), run)

@@ -153,7 +153,6 @@ class DatasetCard(_Frozen):
     """Label name -> the stored voxel values it means. `background` is 0 and may be left out."""
     regions_class_order: tuple[int, ...] | None = None
     num_training: Annotated[int | None, Field(alias="numTraining", ge=0)] = None
-    file_ending: str = ".nii.gz"
     website: str = ""
     paper: str = ""
     """DOI."""
@@ -208,6 +207,7 @@ class DatasetCard(_Frozen):
 
 _OF_NNUNET = frozenset(
     [
+        "file_ending",
         "numTest",
         "release",
         "reference",
@@ -266,7 +266,7 @@ def _label_fields(labels: dict[str, Any]) -> dict[str, Any]:
 def _known(fields: dict[str, Any]) -> dict[str, Any]:
     """Only what the schema knows and accepts; name, channels and labels always stay and are checked."""
     needed = {"name", "channel_names", "labels"}
-    text = {"description", "body_region", "file_ending", "website", "paper", "licence"}
+    text = {"description", "body_region", "website", "paper", "licence"}
     kept = {key: value for key, value in fields.items() if key in needed or (key in text and isinstance(value, str))}
     if isinstance(count := fields.get("numTraining"), int) and count >= 0:
         kept["numTraining"] = count

@@ -35,7 +35,7 @@ Consent = Literal["never", "ask", "yes"]
 """Whether a lacking model may be installed."""
 
 
-def choose(
+def offers_for(
     library: Library,
     models: Sequence[str],
     card: str | None,

@@ -41,7 +41,7 @@ def match(
 ) -> None:
     """Show which cards and labels answer INSTRUCTION. No model runs."""
     from medsegagent.cards.library import Library
-    from medsegagent.cli.choosing import choose
+    from medsegagent.cli.selecting import select_cards
     from medsegagent.cli.views import selection_json, show_question, show_refusal, show_request, show_selection
     from medsegagent.errors import ExitCode
 
@@ -59,7 +59,7 @@ def match(
     cards = Library.load(library, vocabulary or ())
     for error in cards.problems:
         screen.warn(str(error))
-    decision = choose(instruction, cards, thinker, modality, verbose=verbose, reasons=explain)
+    decision = select_cards(instruction, cards, thinker, modality, verbose=verbose, reasons=explain)
     selection, dropped = decision.selection, decision.dropped if explain else ()
     if as_json:
         screen.as_json(selection_json(selection, dropped))

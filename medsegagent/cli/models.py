@@ -100,7 +100,7 @@ def install_models(
     `nninteractive` installs the weights of nnInteractive, for `refine --with nninteractive`.
     """
     from medsegagent.cards.library import Library
-    from medsegagent.cli.installing import choose, confirm, install_all
+    from medsegagent.cli.installing import confirm, install_all, offers_for
     from medsegagent.models.install import Installation
     from medsegagent.models.own_store import default_home
 
@@ -110,7 +110,7 @@ def install_models(
 
         install_promptable(home, str(archive or mirror), accepted=accept_licence)
         return
-    offers = choose(Library.load(library), models or [], card, instruction, modality, max_models, archive)
+    offers = offers_for(Library.load(library), models or [], card, instruction, modality, max_models, archive)
     confirm(offers, yes=yes or instruction is None)
     install_all(offers, Installation(home, archive=archive, mirror=mirror, licence_accepted=accept_licence))
 

@@ -15,7 +15,7 @@ from medsegagent.images.dicom_files import Files, looks_like_dicom, open_files
 from medsegagent.images.dicom_frames import Frame, Scan, quiet, scan
 from medsegagent.images.dicom_geometry import arrange
 from medsegagent.images.dicom_pixels import AIR, read_stack
-from medsegagent.images.dicom_series import Series, choose, group
+from medsegagent.images.dicom_series import Series, group, pick_series
 from medsegagent.images.dicom_suv import NotConvertibleError, suv_factor
 from medsegagent.images.dicom_values import number, text, with_points
 from medsegagent.images.files import open_regular
@@ -232,7 +232,7 @@ def _chosen(
 ) -> tuple[Series, tuple[str, ...]]:
     """Choose, and say what was left out and what to give where nothing can be."""
     try:
-        return choose(listed, series, family, channel, str(path))
+        return pick_series(listed, series, family, channel, str(path))
     except ImageError as error:
         remedy = error.remedy
         if path.is_file() and not zipfile.is_zipfile(path) and all(len(item.frames) == 1 for item in listed):

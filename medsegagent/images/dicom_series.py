@@ -117,7 +117,7 @@ def _described(header: Header) -> tuple[str, ...]:
     return header.modality, header.number, header.description, "\\".join(header.image_type)
 
 
-def choose(
+def pick_series(
     series: Sequence[Series], wanted: str = "", family: str | None = None, channel: str = "", where: str = ""
 ) -> tuple[Series, tuple[str, ...]]:
     """Choose the volume that is meant.

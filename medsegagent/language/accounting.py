@@ -145,7 +145,7 @@ class _Phrase:
         position = self._mention.last
         first = self._items[position]
         if position + 1 < len(self._items) and first.end == self._items[position + 1].start and len(first.word) <= 2:
-            position += bool(first.word)
+            position += bool(first.word) and first.number is None
         item = self._items[position]
         follows = self._items[position + 1] if position + 1 < len(self._items) else None
         unit = follows is not None and follows.word in ("mm", "cm", "ml", "year", "years")

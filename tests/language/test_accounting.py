@@ -35,6 +35,7 @@ class TestAPhraseWithAStrangeWord:
             "lower esophagus",
             "first molars",
             "rib 13",
+            "What is the volume of the rib 13?",
             "vertebra C8",
             "tip of the spleen",
         ],

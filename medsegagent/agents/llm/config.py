@@ -151,7 +151,7 @@ def load_endpoints(config: Path | str | None = None) -> tuple[Endpoint, ...]:
     return _from_file(default) if default.is_file() else ()
 
 
-def choose(endpoints: Sequence[Endpoint], model: str | None = None, tag: str | None = None) -> Endpoint:
+def pick_endpoint(endpoints: Sequence[Endpoint], model: str | None = None, tag: str | None = None) -> Endpoint:
     """The first entry of that model and that tag.
 
     Raises:

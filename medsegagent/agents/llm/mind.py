@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
 from medsegagent.agents.llm.cache import ReplyCache
-from medsegagent.agents.llm.config import Endpoint, choose, load_endpoints
+from medsegagent.agents.llm.config import Endpoint, load_endpoints, pick_endpoint
 from medsegagent.agents.llm.usage_meter import UsageMeter
 from medsegagent.errors import ConfigError, UsageError
 
 if TYPE_CHECKING:
-    from medsegagent.agents.llm.thinking import HybridThinking
+    from medsegagent.agents.llm.strategies import HybridThinking
     from medsegagent.road.messages import Task
     from medsegagent.road.mind import Thought
     from medsegagent.road.run import Run
@@ -98,7 +98,7 @@ class Mind:
         """
         from medsegagent.agents.llm.consulting import Consultant
         from medsegagent.agents.llm.gateway import Gateway
-        from medsegagent.agents.llm.thinking import HybridThinking, LlmThinking
+        from medsegagent.agents.llm.strategies import HybridThinking, LlmThinking
 
         if self.endpoint is None or self.kind == "rules":
             raise ConfigError("no language model is configured", "See docs/llm.md.")
@@ -148,7 +148,7 @@ def choose_mind(
         endpoints = load_endpoints(config)
         if not endpoints and not wanted:
             return "rules", None
-        endpoint = choose(endpoints, model, tag)
+        endpoint = pick_endpoint(endpoints, model, tag)
     except ConfigError as error:
         remedy = f"{error.remedy} Or go on without it: --mind rules."
         raise ConfigError(error.what, remedy, error.where) from None

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from medsegagent.agents.llm.config import Endpoint, choose, load_endpoints, summary
+from medsegagent.agents.llm.config import Endpoint, load_endpoints, pick_endpoint, summary
 from medsegagent.errors import ConfigError
 
 SECRET = "sk-0123456789abcdef"
@@ -48,7 +48,7 @@ class TestLoading:
     def test_the_example_is_valid_and_has_a_hosted_a_self_hosted_and_a_local_entry(self) -> None:
         entries = load_endpoints(EXAMPLE)
         assert {tag for entry in entries for tag in entry.tags} >= {"hosted", "self-hosted", "local"}
-        assert choose(entries, tag="local").is_local
+        assert pick_endpoint(entries, tag="local").is_local
 
     def test_lists_of_the_field_load(self, tmp_path: Path) -> None:
         entry = {"model": "m", "api_key": SECRET, "api_type": "openai", "price": [0, 0], "tags": ["x"], "cache_seed": 4}
@@ -99,17 +99,17 @@ class TestChoosing:
     )
 
     def test_the_first_that_fits(self) -> None:
-        assert choose(self.ENTRIES).model == "a"
-        assert choose(self.ENTRIES, model="b").tags == ("local", "fast")
-        assert choose(self.ENTRIES, model="b", tag="big").tags == ("local", "big")
+        assert pick_endpoint(self.ENTRIES).model == "a"
+        assert pick_endpoint(self.ENTRIES, model="b").tags == ("local", "fast")
+        assert pick_endpoint(self.ENTRIES, model="b", tag="big").tags == ("local", "big")
 
     def test_none_that_fits_lists_what_there_is(self) -> None:
         with pytest.raises(ConfigError, match=r"model 'c'.*a \[hosted\]; b \[local, fast\]"):
-            choose(self.ENTRIES, model="c")
+            pick_endpoint(self.ENTRIES, model="c")
 
     def test_none_at_all_says_how_to_configure_one(self) -> None:
         with pytest.raises(ConfigError, match="OAI_CONFIG_LIST"):
-            choose(())
+            pick_endpoint(())
 
 
 class TestKeys:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from medsegagent.road.select import Decision
 
 
-def choose(
+def select_cards(
     instruction: str, cards: Library, mind: Mind, modality: str | None, *, verbose: bool, reasons: bool
 ) -> Decision:
     """Choose; the conversation and its cost are shown if verbose.
