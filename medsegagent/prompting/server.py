@@ -297,7 +297,9 @@ def _once(
 
 
 def _resized(mask: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    rows, columns = ((np.arange(new) * old // new) for new, old in zip(shape, mask.shape, strict=True))
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(int) for new, old in zip(shape, mask.shape, strict=True)
+    )
     return mask[np.ix_(rows, columns)]
 
 

@@ -39,7 +39,7 @@ FEATURES = [8, 16, 24, 24]
 CONFIGURATION = "3d_fullres"
 _SEEDS = range(30)
 _ROUNDS = (1, 2, 3)
-_STAGES = ((40, 3000, 2e-3), (PATCH, 700, 1.2e-3))
+_STAGES = ((40, 3000, 2e-3), (PATCH, 700, 1.2e-3), (PATCH, 850, 1e-3))
 """Patch size, iterations, first learning rate: small patches are quick, and the last part gets used to the model's."""
 _CHANNELS = 8
 
