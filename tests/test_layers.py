@@ -27,7 +27,7 @@ TIERS = (
     ("language", "cards"),
     ("phantom",),
     ("images", "vocabulary"),
-    ("files", "untrusted", "wording"),
+    ("files", "free_memory", "untrusted", "wording"),
     ("errors",),
 )
 LEVEL = {room: level for level, tier in enumerate(TIERS) for room in tier}

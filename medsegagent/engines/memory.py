@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from medsegagent.errors import ModelError
+from medsegagent.free_memory import address_space_left, main_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,8 +104,7 @@ def free_memory(device: str) -> Free:
         import torch
 
         vram = torch.cuda.mem_get_info(device)[0]
-    limited = _address_space_left()
-    ram = min(value for value in (_available(), _cgroup_left(), limited) if value is not None)
+    limited, ram = address_space_left(), main_memory()
     # A mapped file takes address space too.
     disk = shutil.disk_usage(tempfile.gettempdir()).free if limited is None else min(ram, limited)
     return Free(ram, disk, vram)
@@ -122,34 +119,6 @@ def zeros(shape: Sequence[int], placement: Placement) -> Tensor:
         with tempfile.TemporaryFile() as file:
             return torch.from_numpy(np.memmap(file, dtype=np.float16, mode="w+", shape=tuple(shape)))
     return torch.zeros(tuple(shape), dtype=torch.half, device=placement.compute if placement.logits == "gpu" else "cpu")
-
-
-def _available() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else sys.maxsize
-
-
-def _cgroup_left() -> int | None:
-    folder = Path("/sys/fs/cgroup")
-    try:
-        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
-    except (OSError, ValueError):  # none, or "max"
-        return None
-
-
-def _address_space_left() -> int | None:
-    try:
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit == resource.RLIM_INFINITY:
-            return None
-        return limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except (ImportError, OSError, ValueError):
-        return None
 
 
 def gigabytes(count: int) -> str:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import stat
-import sys
 from pathlib import Path
 from typing import BinaryIO
 
 from medsegagent.errors import ImageError
+from medsegagent.free_memory import main_memory
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -47,40 +47,7 @@ def check_room(needed: int, where: str) -> None:
     Raises:
         ImageError: If less is free.
     """
-    free = free_memory()
+    free = main_memory()
     if needed > free:
         what = f"its voxels take {needed / 1e9:.2g} GB of memory, of which {max(free, 0) / 1e9:.2g} GB are free"
         raise ImageError(what, "Crop or resample it, close other programs, or use a larger machine.", where)
-
-
-def free_memory() -> int:
-    """Bytes of main memory that may still be taken; the limits of the process and its control group count."""
-    return min(value for value in (_available(), _cgroup_left(), _address_space_left()) if value is not None)
-
-
-def _available() -> int:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-    except (OSError, StopIteration, ValueError):
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2 if hasattr(os, "sysconf") else sys.maxsize
-
-
-def _cgroup_left() -> int | None:
-    folder = Path("/sys/fs/cgroup")
-    try:
-        return int((folder / "memory.max").read_text()) - int((folder / "memory.current").read_text())
-    except (OSError, ValueError):  # none, or "max"
-        return None
-
-
-def _address_space_left() -> int | None:
-    try:
-        import resource
-
-        limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if limit == resource.RLIM_INFINITY:
-            return None
-        return limit - int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    except (ImportError, OSError, ValueError):
-        return None
