@@ -32,7 +32,12 @@ from scipy.ndimage import gaussian_filter
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT.parent / "shared" / "data"
 BUILD = ROOT / "build" / "inference"
-sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "inference"), str(ROOT / "benchmarks")]
+sys.path[:0] = [
+    str(ROOT),
+    str(ROOT / "tests" / "engines" / "nnunet"),
+    str(ROOT / "tests" / "engines"),
+    str(ROOT / "benchmarks"),
+]
 
 INSTRUCTION = "Segment the liver, the spleen, the left kidney and the right kidney in this CT"
 TARGETS = ("liver", "spleen", "kidney_right", "kidney_left")
